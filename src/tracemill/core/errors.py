@@ -1,0 +1,86 @@
+"""Every error tracemill raises on purpose, as one tree.
+
+    TracemillError
+    ├── SettingError            a setting has a value that cannot be used
+    ├── RecordError             one record cannot be encoded, decoded or stored (``reason`` is a stable word)
+    ├── SpoolError              the local spool cannot be opened or written
+    ├── DeliveryError           records could not be handed to the store or server (``retry`` says whether to try again)
+    ├── StoreError              the store refused or failed
+    │   ├── StoreBusyError      another process holds the write lock for longer than we wait
+    │   ├── StoreFullError      no room left on the device that holds the store
+    │   └── StoreVersionError   the database was written by a newer tracemill
+    ├── SourceError             a file to import cannot be read as the format asked for
+    ├── RecipeError             a recipe is not valid
+    ├── DatasetError            a dataset or version does not exist, is damaged, or is being built elsewhere
+    └── ExportError             a dataset version cannot be written in the format asked for
+
+An error says what is wrong and where in its message, and what to do next in ``hint``. A face (CLI, server) prints
+both; nothing prints a traceback for these.
+"""
+
+from __future__ import annotations
+
+
+class TracemillError(Exception):
+    """Base of all errors raised on purpose. ``hint`` is one sentence: what to do next (may be empty)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingError(TracemillError):
+    """A setting has a value that cannot be used; the message names the setting and where the value came from."""
+
+
+class RecordError(TracemillError):
+    """One record is not usable. ``reason`` is a stable snake_case word that counters and the quarantine group by."""
+
+    def __init__(self, reason: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class SpoolError(TracemillError):
+    """The local spool cannot be opened or written."""
+
+
+class DeliveryError(TracemillError):
+    """A batch could not be delivered. ``retry`` is False when sending the same bytes again cannot succeed."""
+
+    def __init__(self, message: str, *, retry: bool = True, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry = retry
+
+
+class StoreError(TracemillError):
+    """The store refused or failed."""
+
+
+class StoreBusyError(StoreError):
+    """Another process holds the write lock for longer than we wait. Trying again is safe."""
+
+
+class StoreFullError(StoreError):
+    """No room is left on the device that holds the store. Nothing of the batch was stored."""
+
+
+class StoreVersionError(StoreError):
+    """The database was written by a newer tracemill than this one."""
+
+
+class SourceError(TracemillError):
+    """A file to import cannot be read as the format asked for."""
+
+
+class RecipeError(TracemillError):
+    """A recipe is not valid; the message names the key."""
+
+
+class DatasetError(TracemillError):
+    """A dataset or version does not exist, is damaged, or is being built by another process."""
+
+
+class ExportError(TracemillError):
+    """A dataset version cannot be written in the format asked for."""

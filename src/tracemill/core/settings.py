@@ -1,0 +1,189 @@
+"""Every setting of tracemill, once: type, default, environment names and meaning stand in :class:`Settings`.
+
+Order of precedence: an argument of the call, then the environment, then ``tracemill.yaml`` (in the working directory,
+or the file ``TRACEMILL_CONFIG`` names), then the default. Every setting is read from ``TRACEMILL_<NAME>``; the names
+older collectors used are read too and listed beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from tracemill.core.errors import SettingError
+
+CONFIG_FILE = "tracemill.yaml"
+CONFIG_VARIABLE = "TRACEMILL_CONFIG"
+_KIB, _MIB = 1024, 1024 * 1024
+
+
+def _also(description: str, *names: str) -> Meta:
+    return Meta(description=description, extra={"also": names})
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings in force. Made by :func:`load_settings`; sizes are bytes unless the name says otherwise."""
+
+    workspace: Annotated[
+        str, _also("Folder that holds the spool, the store, keys, datasets and exports.")
+    ] = "tracemill-data"
+    database: Annotated[
+        str, _also("SQLAlchemy URL of the hot store. Empty: `store.db` (SQLite) in the workspace.")
+    ] = ""
+    platform: Annotated[str, _also("Platform name written into records that name none.")] = "default"
+    enabled: Annotated[
+        bool, _also("Off: nothing is captured and nothing is written.", "ENABLE_DATA_COLLECTION")
+    ] = True
+    keep_raw_user_ids: Annotated[bool, _also("Store raw user ids beside their pseudonyms.")] = False
+    durability: Annotated[
+        Literal["process", "power"],
+        _also(
+            "`process`: a captured record survives kill -9. `power`: it is also synced to the device in groups."
+        ),
+    ] = "process"
+    sync_interval_ms: Annotated[
+        float,
+        Meta(gt=0),
+        _also("With `durability: power`, the longest time between two syncs, in milliseconds."),
+    ] = 50.0
+    queue_max_records: Annotated[
+        int, Meta(ge=1), _also("Records waiting in memory at most; more are dropped and counted.")
+    ] = 10_000
+    queue_max_bytes: Annotated[
+        int, Meta(ge=1024), _also("Estimated size of the records waiting in memory at most.")
+    ] = 64 * _MIB
+    record_max_bytes: Annotated[
+        int, Meta(ge=1024), _also("A record that is larger when encoded is dropped and counted.")
+    ] = 64 * _MIB
+    spool_max_bytes: Annotated[
+        int,
+        Meta(ge=_MIB),
+        _also("Size of the spool on disk at most; beyond it new records are dropped and counted."),
+    ] = 1024 * _MIB
+    spool_segment_bytes: Annotated[int, Meta(ge=64 * _KIB), _also("Size of one spool segment.")] = 8 * _MIB
+    delivery_batch_records: Annotated[
+        int, Meta(ge=1), _also("Records handed to the store in one transaction at most.")
+    ] = 1000
+    delivery_interval_ms: Annotated[
+        float, Meta(gt=0), _also("Pause between two looks for new records to deliver, in milliseconds.")
+    ] = 200.0
+    exit_timeout_seconds: Annotated[
+        float,
+        Meta(ge=0),
+        _also(
+            "Longest wait at exit for spooled records to be delivered; the rest is delivered by the next run."
+        ),
+    ] = 2.0
+    raise_errors: Annotated[
+        Literal["auto", "always", "never"],
+        _also("Whether capture raises its own errors into the application. `auto`: only under pytest."),
+    ] = "auto"
+    gepeto_path: Annotated[
+        str,
+        _also(
+            "Folder to which interactions are also written as Gepeto JSON files. Empty: not written.",
+            "GEPETO_DATA_PATH",
+        ),
+    ] = ""
+    part_threshold_bytes: Annotated[
+        int,
+        Meta(ge=256),
+        _also(
+            "A text or artifact of at least this size is kept once by its hash, however many records hold it."
+        ),
+    ] = 2 * _KIB
+    store_cache_bytes: Annotated[
+        int, Meta(ge=_MIB), _also("Memory for message chains kept at hand while writing and scanning.")
+    ] = 32 * _MIB
+
+
+class SettingInfo(Struct, frozen=True):
+    """One row of the settings table, for documentation and error messages."""
+
+    name: str
+    type: str
+    default: Any
+    environment: tuple[str, ...]
+    description: str
+
+
+def _type_name(info: msgspec.inspect.Type) -> str:
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return " | ".join(str(value) for value in info.values)
+    return type(info).__name__.removesuffix("Type").lower()
+
+
+def setting_table() -> list[SettingInfo]:
+    """Every setting with its environment names, in the order they are declared."""
+    rows = []
+    info = msgspec.inspect.type_info(Settings)
+    assert isinstance(info, msgspec.inspect.StructType)
+    for field in info.fields:
+        metadata, schema, extra = field.type, None, {}
+        while isinstance(metadata, msgspec.inspect.Metadata):
+            schema, extra = metadata.extra_json_schema or schema, metadata.extra or extra
+            metadata = metadata.type
+        names = (f"TRACEMILL_{field.name.upper()}", *extra.get("also", ()))
+        rows.append(
+            SettingInfo(
+                field.name, _type_name(metadata), field.default, names, (schema or {}).get("description", "")
+            )
+        )
+    return rows
+
+
+def load_settings(
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> Settings:
+    """The settings in force. ``arguments`` that are None count as not given.
+
+    Raises SettingError, which names the setting, the value and where it was set; also for a setting nobody knows.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, tuple[Any, str]] = {}
+    for name, value in _read_config(environment, config).items():
+        values[name] = (value, "the configuration file")
+    for row in setting_table():
+        for variable in reversed(row.environment):
+            if environment.get(variable):
+                values[row.name] = (environment[variable], f"the environment variable {variable}")
+    for name, value in (arguments or {}).items():
+        if value is not None:
+            values[name] = (value, "an argument")
+    for name, (value, origin) in values.items():
+        try:
+            msgspec.convert({name: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingError(
+                f"setting {name!r} has the value {value!r} from {origin}: {error}",
+                hint="docs/settings.md lists every setting with its type and default.",
+            ) from None
+    return msgspec.convert({name: value for name, (value, _) in values.items()}, Settings, strict=False)
+
+
+def _read_config(environment: Mapping[str, str], config: Path | None) -> dict[str, Any]:
+    named = config or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
+    path = named or Path(CONFIG_FILE)
+    if not path.exists():
+        if named is not None:
+            raise SettingError(f"the configuration file {path} does not exist")
+        return {}
+    try:
+        content = msgspec.yaml.decode(
+            path.read_bytes()
+        )  # imports PyYAML, and only where there is such a file
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingError(f"the configuration file {path} cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingError(f"the configuration file {path} holds no mapping of settings")
+    return content
