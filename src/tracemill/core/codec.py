@@ -42,9 +42,16 @@ _MARK_JSON = b"\\u0000tm:"
 _ODD_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _MAX_DIGITS = 100_000
+
+
+def _no_extension(code: int, _data: memoryview) -> NoReturn:
+    """MessagePack extensions are the store's own means of reference; a producer that sends one could read others' text."""
+    raise ValueError(f"a record holds no MessagePack extension (code {code})")
+
+
 _encoder = msgspec.msgpack.Encoder()
 _sorted_encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
+_decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord, ext_hook=_no_extension)
 _json_encoder = msgspec.json.Encoder()
 _json_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
@@ -71,10 +78,23 @@ def decode(data: bytes | memoryview) -> AnyRecord:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         _refuse(error)
     try:
-        plain = msgspec.msgpack.decode(data)
+        plain = msgspec.msgpack.decode(data, ext_hook=_no_extension)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         _refuse(error)
     return from_plain(_guard_depth(lambda: _unescape(plain)))
+
+
+def canonical(data: bytes) -> bytes:
+    """Bytes that are a record as they stand: ``data`` itself, or its record encoded anew where it has a field that is
+    unknown here or misses the form of :func:`encode` otherwise. Raises what :func:`decode` raises.
+    """
+    if _MARK_BYTES not in data and len(data) <= MAX_BYTES:
+        try:
+            _decoder.decode(data)
+            return data
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            pass  # decode says what it is
+    return encode(decode(data))
 
 
 def encode_plain(value: Any) -> bytes:

@@ -96,7 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _also(
             "A text or artifact of at least this size is kept once by its hash, however many records hold it."
         ),
-    ] = 2 * _KIB
+    ] = 4 * _KIB
     store_cache_bytes: Annotated[
         int, Meta(ge=_MIB), _also("Memory for message chains kept at hand while writing and scanning.")
     ] = 32 * _MIB
@@ -124,7 +124,9 @@ def setting_table() -> list[SettingInfo]:
     info = msgspec.inspect.type_info(Settings)
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
-        metadata, schema, extra = field.type, None, {}
+        metadata: msgspec.inspect.Type = field.type
+        schema: dict[str, Any] | None = None
+        extra: dict[str, Any] = {}
         while isinstance(metadata, msgspec.inspect.Metadata):
             schema, extra = metadata.extra_json_schema or schema, metadata.extra or extra
             metadata = metadata.type

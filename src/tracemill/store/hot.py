@@ -1,0 +1,282 @@
+"""The hot store: SQLite by default, PostgreSQL by URL, one implementation of the verbs in base.py."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from sqlalchemy import Connection, Engine, Select, and_, func, select, text, true
+
+from tracemill.core.codec import encode
+from tracemill.core.errors import RecordError
+from tracemill.core.ids import from_microseconds, id_bytes, microseconds
+from tracemill.core.records import AnyRecord
+from tracemill.core.settings import Settings
+from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
+from tracemill.store.engine import open_engine, reading, writing
+from tracemill.store.erase import erase_records
+from tracemill.store.migrate import upgrade
+from tracemill.store.names import CHUNK, column_text
+from tracemill.store.reader import Reader
+from tracemill.store.rollups import read_daily, read_tools
+from tracemill.store.rows import TYPE_CODES
+from tracemill.store.tables import counters, quarantine, records
+from tracemill.store.training import train_when_due
+from tracemill.store.verify import find_problems
+from tracemill.store.writer import Rejected, Writer, admit, put_in_quarantine
+
+DATABASE_FILE = "store.db"
+_open: weakref.WeakSet[HotStore] = weakref.WeakSet()
+_inherited: list[Any] = []
+
+
+class HotStore:
+    """Records in a SQL database. Safe for use by several threads; several processes may open the same database."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        """Open the database, making or migrating its tables. Raises StoreError when that cannot be done."""
+        self.url = url
+        self.settings = settings
+        self._engine: Engine = open_engine(url)
+        upgrade(self._engine)
+        self._reader = Reader(settings.store_cache_bytes)
+        self._writer = Writer(settings, self._reader)
+        self._write_lock = threading.Lock()
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+        _open.add(self)
+
+    # -- writing
+
+    def append(self, records: Sequence[AnyRecord]) -> Appended:
+        """See :class:`tracemill.store.base.Store`."""
+        items: list[bytes] = []
+        indexes: list[int] = []
+        unencodable: list[Rejected] = []
+        for index, record in enumerate(records):
+            try:
+                items.append(encode(record))
+                indexes.append(index)
+            except RecordError as error:
+                refusal = Refusal(index, str(record.id), error.reason, error.message)
+                unencodable.append(
+                    Rejected(refusal, f"{type(record).__name__} {record.id}: {error.message}".encode())
+                )
+        return self._write(items, indexes, unencodable, "append")
+
+    def append_encoded(self, items: Sequence[bytes], *, source: str = "spool") -> Appended:
+        """See :class:`tracemill.store.base.Store`."""
+        return self._write(items, range(len(items)), [], source)
+
+    def _write(
+        self, items: Sequence[bytes], indexes: Sequence[int], rejected: list[Rejected], source: str
+    ) -> Appended:
+        candidates, malformed = admit(items)
+        for entry in malformed:
+            refusal = entry.refusal
+            entry.refusal = Refusal(indexes[refusal.index], refusal.id, refusal.reason, refusal.message)
+        for candidate in candidates:
+            candidate.index = indexes[candidate.index]
+        with self._write_lock, self._reader.lock:
+            try:
+                with writing(self._engine) as connection:
+                    result = self._writer.write(connection, candidates, [*rejected, *malformed], source)
+            except BaseException:
+                self._writer.forget()  # what it remembers may have been rolled back
+                raise
+            if result.stored:
+                train_when_due(self._engine, self._reader)
+        return result
+
+    def quarantine(self, raw: bytes, reason: str, message: str, source: str) -> None:
+        """See :class:`tracemill.store.base.Store`."""
+        with self._write_lock, writing(self._engine) as connection:
+            put_in_quarantine(connection, [Rejected(Refusal(0, None, reason, message), raw)], source)
+
+    def erase(self, ids: Sequence[str]) -> int:
+        """See :class:`tracemill.store.base.Store`."""
+        with self._write_lock, self._reader.lock:
+            try:
+                with writing(self._engine) as connection:
+                    self._reader.refresh(connection)
+                    removed = erase_records(connection, self._reader, ids, self.settings.part_threshold_bytes)
+            finally:
+                self._writer.forget()
+        if self._engine.dialect.name == "sqlite":
+            with self._write_lock, self._engine.connect() as connection:
+                connection.connection.driver_connection.execute("PRAGMA incremental_vacuum")  # type: ignore[union-attr]
+                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+        return removed
+
+    # -- reading
+
+    def get(self, record_id: str) -> AnyRecord | None:
+        """See :class:`tracemill.store.base.Store`."""
+        try:
+            raw = id_bytes(record_id)
+        except ValueError:
+            return None
+        found = self._page(select(records).where(records.c.id == raw))
+        return found[0][1] if found else None
+
+    def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
+        """See :class:`tracemill.store.base.Store`. Each page is a read transaction of its own."""
+        last = (where or Filter()).after
+        while True:
+            with reading(self._engine) as connection:
+                condition = self._condition(connection, where or Filter())
+            if condition is None:
+                return
+            statement = (
+                select(records).where(condition, records.c.place > last).order_by(records.c.place).limit(page)
+            )
+            found = self._page(statement)
+            if not found:
+                return
+            for last, record in found:
+                yield record
+
+    def _page(self, statement: Select[Any]) -> list[tuple[int, AnyRecord]]:
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            rows = connection.execute(statement).all()
+            return [
+                (row.place, record)
+                for row, record in zip(rows, self._reader.records(connection, rows), strict=True)
+            ]
+
+    def _condition(self, connection: Connection, where: Filter) -> Any:
+        """The SQL condition of a filter, or None when it names something the store does not hold."""
+        columns = records.c
+        conditions: list[Any] = [columns.place > where.after]
+        texts = {
+            "conversation": where.conversation_id,
+            "session": where.session_id,
+            "person": where.user,
+            "model": where.model,
+        }
+        given = {column: column_text(value) for column, value in texts.items() if value is not None}
+        platforms = [column_text(platform) for platform in where.platforms]
+        with self._reader.lock:
+            self._reader.refresh(connection)
+            numbers = self._reader.names.numbers(connection, [*given.values(), *platforms], create=False)
+        if any(value not in numbers for value in given.values()):
+            return None
+        conditions.extend(columns[column] == numbers[value] for column, value in given.items())
+        if platforms:
+            conditions.append(columns.platform.in_([numbers[name] for name in platforms if name in numbers]))
+        if where.types:
+            conditions.append(columns.type.in_([TYPE_CODES[tag] for tag in where.types if tag in TYPE_CODES]))
+        if where.interaction_id is not None:
+            conditions.append(columns.interaction == id_bytes(where.interaction_id))
+        if where.success is not None:
+            conditions.append(columns.success == int(where.success))
+        if where.since is not None:
+            conditions.append(columns.time >= microseconds(where.since))
+        if where.until is not None:
+            conditions.append(columns.time < microseconds(where.until))
+        if where.up_to is not None:
+            conditions.append(columns.place <= where.up_to)
+        return and_(true(), *conditions)
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """See :class:`tracemill.store.base.Store`."""
+        raw = {id_bytes(identity): identity for identity in ids}
+        wanted = list(raw)
+        found: set[str] = set()
+        with reading(self._engine) as connection:
+            for start in range(0, len(wanted), CHUNK):
+                statement = select(records.c.id).where(records.c.id.in_(wanted[start : start + CHUNK]))
+                found.update(raw[bytes(identity)] for (identity,) in connection.execute(statement))
+        return found
+
+    def count(self, where: Filter | None = None) -> int:
+        """See :class:`tracemill.store.base.Store`."""
+        with reading(self._engine) as connection:
+            condition = self._condition(connection, where or Filter())
+            if condition is None:
+                return 0
+            return int(
+                connection.execute(select(func.count()).select_from(records).where(condition)).scalar_one()
+            )
+
+    def watermark(self) -> int:
+        """See :class:`tracemill.store.base.Store`."""
+        with reading(self._engine) as connection:
+            return int(
+                connection.execute(select(counters.c.value).where(counters.c.name == "place")).scalar() or 0
+            )
+
+    def daily(self, *, platform: str | None = None) -> list[DailyRow]:
+        """See :class:`tracemill.store.base.Store`."""
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            return read_daily(connection, self._reader.names, platform)
+
+    def daily_tools(self, *, platform: str | None = None) -> list[ToolRow]:
+        """See :class:`tracemill.store.base.Store`."""
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            return read_tools(connection, self._reader.names, platform)
+
+    def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
+        """See :class:`tracemill.store.base.Store`."""
+        decompress = zstandard.ZstdDecompressor().decompress
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(quarantine).order_by(quarantine.c.id.desc()).limit(limit)).all()
+        return [
+            QuarantinedItem(
+                from_microseconds(row.time),
+                row.reason,
+                row.message,
+                row.source,
+                row.record,
+                decompress(bytes(row.raw)),
+            )
+            for row in rows
+        ]
+
+    def quarantine_count(self) -> int:
+        """How many refused items are kept."""
+        with reading(self._engine) as connection:
+            return int(connection.execute(select(func.count()).select_from(quarantine)).scalar_one())
+
+    def verify(self) -> list[str]:
+        """See :class:`tracemill.store.base.Store`. Reads every record."""
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            return find_problems(connection, self._reader)
+
+    def size(self) -> int:
+        """Bytes the database takes on its device, indexes and log included."""
+        if self._engine.dialect.name == "sqlite":
+            database = Path(self._engine.url.database or "")
+            files = (database, database.with_name(database.name + "-wal"))
+            return sum(path.stat().st_size for path in files if path.is_file())
+        with reading(self._engine) as connection:
+            return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+    def close(self) -> None:
+        """See :class:`tracemill.store.base.Store`."""
+        _open.discard(self)
+        self._engine.dispose()
+
+
+def open_store(settings: Settings) -> HotStore:
+    """The hot store of a workspace: the database the settings name, or ``store.db`` in its folder."""
+    url = settings.database or f"sqlite:///{Path(settings.workspace).resolve() / DATABASE_FILE}"
+    return HotStore(url, settings)
+
+
+def _after_fork() -> None:
+    """Keep a child from closing connections that belong to its parent: closing would finish the parent's work for it."""
+    _inherited.extend(store._engine for store in _open)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""Alembic's scripts: one module a revision, never edited once released."""

@@ -1,0 +1,237 @@
+"""One batch into the store: checked, told from what is there, shared, compressed, counted, inserted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import zstandard
+from sqlalchemy import Connection, select
+
+from tracemill.core.codec import canonical, decode, encode
+from tracemill.core.errors import RecordError
+from tracemill.core.ids import id_bytes, microseconds, now
+from tracemill.core.settings import Settings
+from tracemill.store.base import Appended, Refusal
+from tracemill.store.chains import Chains, Trail
+from tracemill.store.names import CHUNK, Names, column_text
+from tracemill.store.parts import PartWriter
+from tracemill.store.reader import Reader
+from tracemill.store.rollups import Rollup
+from tracemill.store.rows import names_of, split
+from tracemill.store.tables import chains as chains_table
+from tracemill.store.tables import counters, quarantine, records
+from tracemill.store.upsert import insert_or_add, insert_or_ignore, insert_rows
+
+_encode_body = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A record of the batch: its place in it, its canonical bytes and what they decode to."""
+
+    index: int
+    item: bytes
+    plain: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Rejected:
+    """Bytes of the batch that are not stored, and why."""
+
+    refusal: Refusal
+    raw: bytes
+
+
+@dataclass(slots=True)
+class _Draft:
+    columns: dict[str, Any]
+    body: dict[str, Any]
+    has_parts: bool
+    candidate: Candidate
+    new_messages: list[Any]
+    platform: str
+
+
+def admit(items: Iterable[bytes]) -> tuple[list[Candidate], list[Rejected]]:
+    """Decode each item by itself, so that a poisoned one harms nobody else."""
+    candidates: list[Candidate] = []
+    rejected: list[Rejected] = []
+    for index, item in enumerate(items):
+        try:
+            whole = canonical(item)
+            candidates.append(Candidate(index, whole, msgspec.msgpack.decode(whole)))
+        except RecordError as error:
+            rejected.append(Rejected(Refusal(index, _id_of(item), error.reason, error.message), item))
+    return candidates, rejected
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Whether two encodings are of equal records; the order of fields does not count, NaN equals itself."""
+    return encode(decode(one)) == encode(decode(other))
+
+
+def _id_of(item: bytes) -> str | None:
+    try:
+        found = msgspec.msgpack.decode(item)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    value = found.get("id") if isinstance(found, dict) else None
+    return value[:100] if isinstance(value, str) else None
+
+
+class Writer:
+    """Writes batches. One of these is used by one thread at a time, inside a write transaction."""
+
+    def __init__(self, settings: Settings, reader: Reader) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._names = Names()
+        self._chains = Chains()
+
+    def forget(self) -> None:
+        """Drop what is remembered: after a rollback, or when something may have been removed."""
+        self._names.forget()
+        self._chains.forget()
+
+    def write(
+        self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected], source: str
+    ) -> Appended:
+        """Store what is new, quarantine what is refused, in the transaction of ``connection``."""
+        if self._reader.refresh(connection):
+            self.forget()
+        fresh, duplicates = self._new_ones(connection, candidates, rejected)
+        if fresh:
+            self._store(connection, fresh)
+        put_in_quarantine(connection, rejected, source)
+        return Appended(len(fresh), duplicates, tuple(entry.refusal for entry in rejected))
+
+    def _new_ones(
+        self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected]
+    ) -> tuple[list[Candidate], int]:
+        existing = self._existing(connection, [id_bytes(candidate.plain["id"]) for candidate in candidates])
+        fresh: dict[str, Candidate] = {}
+        duplicates = 0
+        for candidate in candidates:
+            identity = candidate.plain["id"]
+            known = existing.get(identity) or (fresh[identity].item if identity in fresh else None)
+            if known is None:
+                fresh[identity] = candidate
+            elif known == candidate.item or _same(known, candidate.item):
+                duplicates += 1
+            else:
+                message = "this id is stored with another body; what is stored was kept"
+                rejected.append(
+                    Rejected(Refusal(candidate.index, identity, "conflict", message), candidate.item)
+                )
+        return list(fresh.values()), duplicates
+
+    def _existing(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
+        """The canonical bytes of those ids that are stored."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(ids), CHUNK):
+            known = connection.execute(
+                select(records.c.place).where(records.c.id.in_(ids[start : start + CHUNK]))
+            )
+            places = [place for (place,) in known]
+            if places:
+                rows = connection.execute(select(records).where(records.c.place.in_(places))).all()
+                found.update((record.id, encode(record)) for record in self._reader.records(connection, rows))
+        return found
+
+    def _store(self, connection: Connection, fresh: list[Candidate]) -> None:
+        texts = [names_of(candidate.plain) for candidate in fresh]
+        trails = [Trail.of(c.plain) if c.plain["record"] == "interaction" else None for c in fresh]
+        stored_links = self._chains.look_up(connection, [trail for trail in trails if trail is not None])
+        numbers = self._names.numbers(
+            connection, {text for row in texts for text in row.values()}, create=True
+        )
+        part_writer = PartWriter(self._settings.part_threshold_bytes)
+        place = advance(connection, "place", len(fresh)) - len(fresh)
+        drafts: list[_Draft] = []
+        links: list[dict[str, int]] = []
+        for candidate, own_texts, trail in zip(fresh, texts, trails, strict=True):
+            place += 1
+            columns, body = split(candidate.plain, own_texts, numbers)
+            columns |= {"place": place, "raw_bytes": len(candidate.item), "parent": None, "shared": None}
+            new_messages = body.get("messages", [])
+            if trail is not None:
+                self._share(connection, trail, stored_links, drafts, columns)
+                if columns["parent"] is not None:
+                    new_messages = body.pop("messages")[columns["shared"] :]
+                    if new_messages:
+                        body["messages"] = new_messages
+                links.extend(self._chains.links(trail, place))
+            used = part_writer.taken
+            body = part_writer.collect(body, len(candidate.item))
+            platform = own_texts.get("platform", "")
+            drafts.append(_Draft(columns, body, part_writer.taken > used, candidate, new_messages, platform))
+        self._insert(connection, drafts, part_writer)
+        insert_rows(connection, chains_table, links, ignore=True)
+
+    def _share(
+        self,
+        connection: Connection,
+        trail: Trail,
+        stored_links: Any,
+        drafts: list[_Draft],
+        columns: dict[str, Any],
+    ) -> None:
+        """Set parent and shared of a row where an earlier trajectory begins its messages."""
+        first_of_batch = drafts[0].columns["place"] if drafts else columns["place"]
+
+        def digest_at(record: int, length: int) -> bytes | None:
+            return self._reader.digest_at(connection, record, length) if record < first_of_batch else None
+
+        parent = self._chains.parent(trail, stored_links, digest_at)
+        if parent is not None:
+            columns["parent"], columns["shared"] = parent
+
+    def _insert(self, connection: Connection, drafts: list[_Draft], part_writer: PartWriter) -> None:
+        compressor = self._reader.compressor
+        part_writer.store(connection, compressor)
+        rollup = Rollup()
+        total = 0
+        for draft in drafts:
+            body = _encode_body(part_writer.refer(draft.body) if draft.has_parts else draft.body)
+            packed = compressor.compress(body, delta=draft.columns["parent"] is not None)
+            total += len(body)
+            draft.columns["body"] = packed
+            time, raw = draft.columns["time"], draft.columns["raw_bytes"]
+            rollup.add(draft.candidate.plain, draft.new_messages, draft.platform, time, raw, len(packed))
+        insert_rows(connection, records, [draft.columns for draft in drafts])
+        rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
+        advance(connection, "body_bytes", total)
+
+
+def advance(connection: Connection, name: str, by: int) -> int:
+    """Add to a counter and return its new value."""
+    insert_or_add(connection, counters, [{"name": name, "value": by}], ("value",))
+    value = connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one()
+    return int(value)
+
+
+def put_in_quarantine(connection: Connection, rejected: Iterable[Rejected], source: str) -> None:
+    """Keep refused bytes with their reasons; the same bytes again change nothing."""
+    compress = zstandard.ZstdCompressor(level=3).compress
+    moment = microseconds(now())
+    rows = [
+        {
+            "time": moment,
+            "reason": entry.refusal.reason,
+            "message": _storable(entry.refusal.message),
+            "source": source,
+            "record": None if entry.refusal.id is None else column_text(entry.refusal.id),
+            "digest": hashlib.blake2b(entry.raw, digest_size=16).digest(),
+            "raw": compress(entry.raw),
+        }
+        for entry in rejected
+    ]
+    insert_or_ignore(connection, quarantine, rows)
+
+
+def _storable(message: str) -> str:
+    return message[:1000].encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
