@@ -125,6 +125,14 @@ def encode_json(record: AnyRecord) -> bytes:
     return _guard_depth(lambda: _json_encoder.encode(_escape(_builtins(record), _for_json)))
 
 
+def encode_json_plain(value: Any) -> bytes:
+    """Any plain value as one line of JSON, marked like :func:`encode_json`; :func:`parse_json` is its inverse.
+
+    Raises RecordError (``too_deep``, ``unencodable``).
+    """
+    return _guard_depth(lambda: _json_encoder.encode(_escape(value, _for_json)))
+
+
 def decode_json(data: bytes) -> AnyRecord:
     """The record of one JSON document, ours or another producer's.
 

@@ -6,11 +6,12 @@ in the OpenAI chat shape, tool-call arguments exactly as captured.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
-from tracemill.core.records import Message, RecordId
+from tracemill.core.records import Count, Message, RecordId
 
 MANIFEST_VERSION = 1
 
@@ -20,9 +21,10 @@ class _Example(
 ):
     """What every example carries.
 
-    ``id`` is derived from the signal and the sources, so that building again gives the same. ``sources`` are the records
-    it came from, ``signal`` the rule that made it, ``confidence`` (0 to 1) how far that rule is to be trusted and
-    ``weight`` what a trainer should multiply its loss by.
+    ``id`` is derived from the type and the content (the messages a trainer sees, tools, label), so that building again
+    gives the same and equal content has one id. ``sources`` are all records that gave this content, sorted: the
+    interactions and the feedback and validations that were read with them. ``signal`` is the rule that made it,
+    ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
     """
 
     id: str
@@ -61,19 +63,31 @@ class LabelledExample(_Example, tag="labelled", frozen=True):
 
 
 class PreferenceExample(_Example, tag="preference", frozen=True):
-    """Two answers to the very same history (DPO): both begin with the assistant message at which they part."""
+    """Two answers to the very same history (DPO): both begin with the assistant message at which they part.
+
+    ``pairs`` names every (better, worse) pair of interactions with exactly these two answers; the scores are the first
+    pair's. ``chosen_rest`` and ``rejected_rest`` count the messages that follow in the first pair and are not part of the
+    answers. Tool-call ids are labels a provider draws at random, so histories that differ in nothing else are the same:
+    the prompt has the better side's ids, and ``aligned_ids`` maps the worse side's to them.
+    """
 
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
     chosen_score: float | None = None
     rejected_score: float | None = None
+    pairs: list[tuple[RecordId, RecordId]] = []
+    chosen_rest: Count = 0
+    rejected_rest: Count = 0
+    aligned_ids: dict[str, str] = {}
 
 
 class TrajectoryPreference(_Example, tag="trajectory_preference", frozen=True):
     """Two whole attempts at one task of which one went better, whose histories do not part at an assistant message.
 
     ``shared`` is the number of leading messages both have in common. Not a DPO row: the sides answer different histories.
+    ``rejected_tools`` are the worse side's tool schemas where they differ from ``tools``; ``pairs`` as for
+    PreferenceExample.
     """
 
     chosen: list[Message]
@@ -81,6 +95,8 @@ class TrajectoryPreference(_Example, tag="trajectory_preference", frozen=True):
     shared: int
     chosen_score: float | None = None
     rejected_score: float | None = None
+    pairs: list[tuple[RecordId, RecordId]] = []
+    rejected_tools: list[dict[str, Any]] | None = None
 
 
 Example: TypeAlias = SupervisedExample | LabelledExample | PreferenceExample | TrajectoryPreference
@@ -93,16 +109,21 @@ EXAMPLE_TYPES: dict[str, type[Example]] = {
 
 
 class Fate(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one record that a build read: the examples made of it, or the reason it was dropped."""
+    """What became of one record that a build read.
+
+    ``examples`` are the ids of the examples it is a source of, all in ``split``. ``dropped`` is why it was left out
+    altogether; ``left_out`` says by signal why that signal made nothing of it.
+    """
 
     id: RecordId
     split: str | None = None
     examples: list[str] = []
     dropped: str | None = None
+    left_out: dict[str, str] = {}
 
 
 class DatasetFile(Struct, frozen=True, kw_only=True):
-    """One file of a version: its path inside the version's folder, rows, bytes and SHA-256 in hex."""
+    """One file of a version or an export: its path inside the folder, rows, bytes and SHA-256 in hex."""
 
     path: str
     rows: int
@@ -111,25 +132,78 @@ class DatasetFile(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a dataset version is and came from. A pure function of the recipe and the records: no time, no host.
+    """What a dataset version is and came from. A pure function of the recipe and the records: no time, place or host.
 
-    ``watermark`` is the store's sequence up to which records were read. ``fates`` names the file that lists every record
-    read (one :class:`Fate` a line). ``examples`` counts rows by split and example type; ``drops`` counts records and
-    examples left out, by reason; ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader
-    should know (contradicting preferences, for one).
+    So equal records and an equal recipe give equal bytes in every workspace; what differs (when, the version's number,
+    the store's watermark) stands in :class:`BuildRecord` beside it.
+
+    ``records_digest`` is the SHA-256 of the ids of all records read, sorted, one a line. ``fates`` names the file that
+    lists them (one :class:`Fate` a line). ``groups`` counts the sets of records that no split may part. ``examples``
+    counts rows by split and example type; ``drops`` counts records and examples left out, by stage and reason;
+    ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader should know (contradicting
+    preferences, for one).
     """
 
     manifest_version: int
     name: str
-    version: str
     recipe: dict[str, Any]
     recipe_hash: str
-    watermark: int
     records_read: int
     records_digest: str
+    groups: int
     examples: dict[str, dict[str, int]]
     drops: dict[str, int]
     changes: dict[str, int]
     notes: list[str]
     fates: str
+    files: list[DatasetFile]
+
+
+class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a version came to be here (``build.json``): what is not the same wherever it is built.
+
+    ``watermark`` is the store's sequence up to which records were read, ``resumed_shards`` how many parts an interrupted
+    build had left finished, and ``seconds`` what the build took in its last run.
+    """
+
+    version: str
+    watermark: int
+    built: datetime
+    seconds: float
+    resumed_shards: int
+    tracemill: str
+    manifest_sha256: str
+
+
+class Loss(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing of an example that an export's row does not hold, or a row that was not written at all.
+
+    ``row`` is the line of ``<split>.jsonl``, from 1; it is absent where the whole row was refused. ``path`` is a JSON
+    Pointer (RFC 6901) into the example, ``reason`` a stable word, ``call_ids`` the tool-call ids that stand in what is
+    left out.
+    """
+
+    split: str
+    example: str
+    row: int | None = None
+    path: str = ""
+    reason: str
+    detail: str = ""
+    call_ids: list[str] = []
+
+
+class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an export is (``export.json``): a pure function of the version and the format.
+
+    ``rows`` counts by split, ``refused`` the examples that gave no row by reason, ``losses`` what rows lack by reason;
+    ``losses.jsonl`` lists both one by one (:class:`Loss`).
+    """
+
+    format: str
+    dataset: str
+    version: str
+    manifest_sha256: str
+    rows: dict[str, int]
+    refused: dict[str, int]
+    losses: dict[str, int]
     files: list[DatasetFile]
