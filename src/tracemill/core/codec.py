@@ -46,7 +46,7 @@ _MAX_DIGITS = 100_000
 
 def _no_extension(code: int, _data: memoryview) -> NoReturn:
     """MessagePack extensions are the store's own means of reference; a producer that sends one could read others' text."""
-    raise ValueError(f"a record holds no MessagePack extension (code {code})")
+    raise msgspec.DecodeError(f"a record holds no MessagePack extension (code {code})")
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -244,7 +244,8 @@ def _mark(kind: str, payload: str) -> str:
     return f"{_MARK}{kind}:{payload}"
 
 
-def _escape_text(value: str) -> str:
+def marked_text(value: str) -> str:
+    """A text as it stands in an encoded record: itself, or marked where UTF-8 cannot hold it."""
     if value.startswith(_MARK):
         return _mark("surrogates", base64.b64encode(value.encode("utf-8", "surrogatepass")).decode())
     try:
@@ -270,12 +271,12 @@ def _for_json(value: Any) -> Any:
 
 def _escape(value: Any, scalar: Callable[[Any], Any], depth: int = 0) -> Any:
     if isinstance(value, str):
-        return _escape_text(value)
+        return marked_text(value)
     if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(value, dict):
         return {
-            _escape_text(key) if isinstance(key, str) else key: _escape(child, scalar, depth + 1)
+            marked_text(key) if isinstance(key, str) else key: _escape(child, scalar, depth + 1)
             for key, child in value.items()
         }
     if isinstance(value, (list, tuple)):

@@ -12,7 +12,7 @@ from typing import Any
 import zstandard
 from sqlalchemy import Connection, Engine, Select, and_, func, select, text, true
 
-from tracemill.core.codec import encode
+from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import from_microseconds, id_bytes, microseconds
 from tracemill.core.records import AnyRecord
@@ -160,8 +160,8 @@ class HotStore:
             "person": where.user,
             "model": where.model,
         }
-        given = {column: column_text(value) for column, value in texts.items() if value is not None}
-        platforms = [column_text(platform) for platform in where.platforms]
+        given = {column: column_text(marked_text(value)) for column, value in texts.items() if value is not None}
+        platforms = [column_text(marked_text(platform)) for platform in where.platforms]
         with self._reader.lock:
             self._reader.refresh(connection)
             numbers = self._reader.names.numbers(connection, [*given.values(), *platforms], create=False)

@@ -19,10 +19,12 @@ def _insert(connection: Connection, table: Table) -> Any:
 @cache
 def _compiled(
     table: Table, dialect: Dialect, ignore: bool
-) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
+) -> tuple[str, Callable[[dict[str, Any]], Any]]:
     inserting = (postgresql_insert if dialect.name == "postgresql" else sqlite_insert)(table)
     compiled = (inserting.on_conflict_do_nothing() if ignore else inserting).compile(dialect=dialect)
-    return compiled.string, itemgetter(*(compiled.positiontup or ()))
+    if compiled.positiontup is None:  # psycopg takes parameters by name
+        return compiled.string, dict
+    return compiled.string, itemgetter(*compiled.positiontup)
 
 
 def insert_rows(

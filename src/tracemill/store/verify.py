@@ -65,16 +65,12 @@ def _check_uses(connection: Connection, uses: Counter[int]) -> list[str]:
 
 
 def _check_sums(connection: Connection) -> list[str]:
-    counted: dict[int, int] = dict(
-        connection.execute(select(records.c.type, func.count()).group_by(records.c.type)).tuples().all()
-    )
-    summed = dict(
-        connection.execute(select(daily.c.type, func.sum(daily.c.records)).group_by(daily.c.type))
-        .tuples()
-        .all()
-    )
+    counts = connection.execute(select(records.c.type, func.count()).group_by(records.c.type))
+    sums = connection.execute(select(daily.c.type, func.sum(daily.c.records)).group_by(daily.c.type))
+    counted = {code: int(number) for code, number in counts}
+    summed = {code: int(number) for code, number in sums}
     return [
-        f"the daily roll-up counts {int(summed.get(code) or 0)} of type {tag}, the store holds {counted.get(code, 0)}"
+        f"the daily roll-up counts {summed.get(code, 0)} of type {tag}, the store holds {counted.get(code, 0)}"
         for code, tag in TYPE_TAGS.items()
-        if int(summed.get(code) or 0) != counted.get(code, 0)
+        if summed.get(code, 0) != counted.get(code, 0)
     ]
