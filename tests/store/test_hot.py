@@ -40,9 +40,7 @@ def interaction(**fields: Any) -> Interaction:
 
 
 def chat(*texts: str) -> list[dict[str, Any]]:
-    return [
-        {"role": "assistant" if index % 2 else "user", "content": text} for index, text in enumerate(texts)
-    ]
+    return [{"role": "assistant" if index % 2 else "user", "content": text} for index, text in enumerate(texts)]
 
 
 @settings(
@@ -168,9 +166,7 @@ def test_branches_of_a_conversation_share_what_they_have_in_common(open_at: Open
     store = open_at()
     history = chat("a", "b", "c")
     one = interaction(messages=history, response={"role": "assistant", "content": "left"})
-    left = interaction(
-        messages=[*history, {"role": "assistant", "content": "left"}, {"role": "user", "content": "on"}]
-    )
+    left = interaction(messages=[*history, {"role": "assistant", "content": "left"}, {"role": "user", "content": "on"}])
     right = interaction(
         messages=[*history, {"role": "assistant", "content": "right"}, {"role": "user", "content": "on"}]
     )
@@ -326,9 +322,7 @@ def test_a_dictionary_is_trained_and_holds_nothing_personal(open_at: OpenStore, 
     assert store.verify() == []
     store.close()
     with sqlite3.connect(tmp_path / "workspace" / "store.db") as connection:
-        dictionaries = [
-            body for (body,) in connection.execute("SELECT body FROM dictionaries WHERE length(body) > 0")
-        ]
+        dictionaries = [body for (body,) in connection.execute("SELECT body FROM dictionaries WHERE length(body) > 0")]
     connection.close()
     assert dictionaries, "no dictionary was trained"
     assert not [secret for secret in secrets if any(secret.encode() in body for body in dictionaries)]

@@ -49,12 +49,8 @@ def test_daily_sums_equal_those_of_the_records(
         assert sum(getattr(row, field) for row in store.daily()) == sum(
             getattr(r, "success", None) is value for r in left
         )
-    assert sum(row.input_tokens for row in store.daily()) == sum(
-        getattr(r, "input_tokens", None) or 0 for r in left
-    )
-    assert sum(row.timed for row in store.daily()) == sum(
-        getattr(r, "duration_ms", None) is not None for r in left
-    )
+    assert sum(row.input_tokens for row in store.daily()) == sum(getattr(r, "input_tokens", None) or 0 for r in left)
+    assert sum(row.timed for row in store.daily()) == sum(getattr(r, "duration_ms", None) is not None for r in left)
     days = {(row.day, row.platform) for row in store.daily()}
     assert {
         (record.time.date(), platform)
@@ -91,9 +87,7 @@ def test_actions_of_steps_give_success_and_time(open_at: OpenStore) -> None:
         Action(tool="search"),
         Action(type="thought"),
     ]
-    step = Step(
-        id=new_id(), time=now(), schema_version=1, producer="p", sequence=0, platform="a", actions=actions
-    )
+    step = Step(id=new_id(), time=now(), schema_version=1, producer="p", sequence=0, platform="a", actions=actions)
     store.append([step])
     (row,) = store.daily_tools(platform="a")
     assert (row.tool, row.called, row.ran, row.failed, row.duration_ms, row.timed) == (

@@ -291,9 +291,7 @@ def _unescape(value: Any, depth: int = 0) -> Any:
         raise RecursionError
     if isinstance(value, dict):
         return {
-            _unescape_text(key) if isinstance(key, str) and key.startswith(_MARK) else key: _unescape(
-                child, depth + 1
-            )
+            _unescape_text(key) if isinstance(key, str) and key.startswith(_MARK) else key: _unescape(child, depth + 1)
             for key, child in value.items()
         }
     if isinstance(value, list):
@@ -337,9 +335,7 @@ def _prune(value: Any, info: msgspec.inspect.Type, path: str, unknown: dict[str,
             value = _prune(value, member, path, unknown)
         return value
     if isinstance(info, msgspec.inspect.ListType) and isinstance(value, list):
-        return [
-            _prune(child, info.item_type, f"{path}{index}.", unknown) for index, child in enumerate(value)
-        ]
+        return [_prune(child, info.item_type, f"{path}{index}.", unknown) for index, child in enumerate(value)]
     if not isinstance(info, msgspec.inspect.StructType) or not isinstance(value, dict):
         return value
     fields = {field.encode_name: field.type for field in info.fields}

@@ -41,8 +41,7 @@ def structural_difference(original: Any, edited: Any) -> Difference:
         for key in new_children.keys() - old_children.keys():
             added[_pointer((*path, key))] = new_children[key]
         pending.extend(
-            ((*path, key), old_children[key], new_children[key])
-            for key in old_children.keys() & new_children.keys()
+            ((*path, key), old_children[key], new_children[key]) for key in old_children.keys() & new_children.keys()
         )
     return Difference(
         added=dict(sorted(added.items())),

@@ -16,9 +16,7 @@ from tracemill.core.records import Count, Message, RecordId
 MANIFEST_VERSION = 1
 
 
-class _Example(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="example"
-):
+class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="example"):
     """What every example carries.
 
     ``id`` is derived from the type and the content (the messages a trainer sees, tools, label), so that building again

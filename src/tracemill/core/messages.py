@@ -98,13 +98,10 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
         if kind == "tool":
             call_id = message.get("tool_call_id")
             if not isinstance(call_id, str) or open_calls.pop(call_id, None) is None:
-                found.append(
-                    MessageProblem(index, "orphan_result", f"tool message answers no open call: {call_id!r}")
-                )
+                found.append(MessageProblem(index, "orphan_result", f"tool message answers no open call: {call_id!r}"))
             continue
         found.extend(
-            MessageProblem(at, "unanswered_call", f"call {call!r} has no result")
-            for call, at in open_calls.items()
+            MessageProblem(at, "unanswered_call", f"call {call!r} has no result") for call, at in open_calls.items()
         )
         open_calls = {}
         if kind in ("system", "developer"):
@@ -119,15 +116,12 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
         conversation_began = True
         found.extend(_check_turn(index, kind, message, open_calls))
     found.extend(
-        MessageProblem(at, "unanswered_call", f"call {call!r} has no result")
-        for call, at in open_calls.items()
+        MessageProblem(at, "unanswered_call", f"call {call!r} has no result") for call, at in open_calls.items()
     )
     return sorted(found, key=lambda problem: problem.index)
 
 
-def _check_turn(
-    index: int, kind: str, message: Message, open_calls: dict[str, int]
-) -> Iterator[MessageProblem]:
+def _check_turn(index: int, kind: str, message: Message, open_calls: dict[str, int]) -> Iterator[MessageProblem]:
     calls = list(tool_calls(message)) if kind == "assistant" else []
     if not calls and not message.get("content") and not message.get("refusal"):
         yield MessageProblem(index, "empty_message", f"{kind} message says nothing and calls nothing")

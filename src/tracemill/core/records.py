@@ -138,9 +138,7 @@ class Difference(_Part, frozen=True):
     modified: dict[str, list[Any]] = {}
 
 
-class _Record(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="record"
-):
+class _Record(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="record"):
     """What every record carries.
 
     ``id`` is made by the producer, so that sending twice is safe. ``producer`` names one run of one process and

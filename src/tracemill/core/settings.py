@@ -29,22 +29,18 @@ def _also(description: str, *names: str) -> Meta:
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings in force. Made by :func:`load_settings`; sizes are bytes unless the name says otherwise."""
 
-    workspace: Annotated[
-        str, _also("Folder that holds the spool, the store, keys, datasets and exports.")
-    ] = "tracemill-data"
-    database: Annotated[
-        str, _also("SQLAlchemy URL of the hot store. Empty: `store.db` (SQLite) in the workspace.")
-    ] = ""
+    workspace: Annotated[str, _also("Folder that holds the spool, the store, keys, datasets and exports.")] = (
+        "tracemill-data"
+    )
+    database: Annotated[str, _also("SQLAlchemy URL of the hot store. Empty: `store.db` (SQLite) in the workspace.")] = (
+        ""
+    )
     platform: Annotated[str, _also("Platform name written into records that name none.")] = "default"
-    enabled: Annotated[
-        bool, _also("Off: nothing is captured and nothing is written.", "ENABLE_DATA_COLLECTION")
-    ] = True
+    enabled: Annotated[bool, _also("Off: nothing is captured and nothing is written.", "ENABLE_DATA_COLLECTION")] = True
     keep_raw_user_ids: Annotated[bool, _also("Store raw user ids beside their pseudonyms.")] = False
     durability: Annotated[
         Literal["process", "power"],
-        _also(
-            "`process`: a captured record survives kill -9. `power`: it is also synced to the device in groups."
-        ),
+        _also("`process`: a captured record survives kill -9. `power`: it is also synced to the device in groups."),
     ] = "process"
     sync_interval_ms: Annotated[
         float,
@@ -75,9 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exit_timeout_seconds: Annotated[
         float,
         Meta(ge=0),
-        _also(
-            "Longest wait at exit for spooled records to be delivered; the rest is delivered by the next run."
-        ),
+        _also("Longest wait at exit for spooled records to be delivered; the rest is delivered by the next run."),
     ] = 2.0
     raise_errors: Annotated[
         Literal["auto", "always", "never"],
@@ -93,9 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     part_threshold_bytes: Annotated[
         int,
         Meta(ge=256),
-        _also(
-            "A text or artifact of at least this size is kept once by its hash, however many records hold it."
-        ),
+        _also("A text or artifact of at least this size is kept once by its hash, however many records hold it."),
     ] = 4 * _KIB
     store_cache_bytes: Annotated[
         int, Meta(ge=_MIB), _also("Memory for message chains kept at hand while writing and scanning.")
@@ -132,9 +124,7 @@ def setting_table() -> list[SettingInfo]:
             metadata = metadata.type
         names = (f"TRACEMILL_{field.name.upper()}", *extra.get("also", ()))
         rows.append(
-            SettingInfo(
-                field.name, _type_name(metadata), field.default, names, (schema or {}).get("description", "")
-            )
+            SettingInfo(field.name, _type_name(metadata), field.default, names, (schema or {}).get("description", ""))
         )
     return rows
 
@@ -179,9 +169,7 @@ def _read_config(environment: Mapping[str, str], config: Path | None) -> dict[st
             raise SettingError(f"the configuration file {path} does not exist")
         return {}
     try:
-        content = msgspec.yaml.decode(
-            path.read_bytes()
-        )  # imports PyYAML, and only where there is such a file
+        content = msgspec.yaml.decode(path.read_bytes())  # imports PyYAML, and only where there is such a file
     except (OSError, msgspec.MsgspecError) as error:
         raise SettingError(f"the configuration file {path} cannot be read: {error}") from error
     if content is None:

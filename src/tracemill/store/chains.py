@@ -1,8 +1,9 @@
 """Which stored trajectory a new interaction continues.
 
 A proxy or a tracer logs the whole conversation again with every call. Each trajectory (messages and response) has a
-rolling digest, d(i) = BLAKE2b-128(d(i-1) || message i); 63 bits of the last one stand in ``chains``. A new interaction looks its own prefixes up, longest first, and
-keeps only what comes after the one it finds. A hit is believed only when the whole digest agrees with what is stored.
+rolling digest, d(i) = BLAKE2b-128(d(i-1) || message i), and 63 bits of the last one stand in ``chains``. A new
+interaction looks its own prefixes up, longest first, and keeps only what comes after the one it finds. A hit is believed
+only when the whole digest agrees with what is stored.
 """
 
 from __future__ import annotations

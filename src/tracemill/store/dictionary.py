@@ -92,9 +92,7 @@ def train(samples: Sequence[tuple[object, bytes]], identity: int) -> bytes | Non
                 seen.add(owner)
     shared = {word for word, seen in owners.items() if len(seen) >= SHARED_BY}
     bodies: list[bytes | bytearray | memoryview[int]] = [
-        b"".join(word for word in _WORD.findall(body) if word in shared)
-        for _, body in samples
-        if len(body) >= 8
+        b"".join(word for word in _WORD.findall(body) if word in shared) for _, body in samples if len(body) >= 8
     ]
     total = sum(map(len, bodies))
     size = 16_384 if total < 500_000 else 32_768 if total < 3_000_000 else 65_536

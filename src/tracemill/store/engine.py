@@ -28,7 +28,7 @@ def open_engine(url: str) -> Engine:
         return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise StoreError(
-            f"the database {url.split('@')[-1]!r} cannot be opened: {error}",
+            f"the database {url.rsplit('@', maxsplit=1)[-1]!r} cannot be opened: {error}",
             hint="Give a SQLAlchemy URL such as sqlite:///path/store.db or postgresql+psycopg://user@host/name.",
         ) from error
 

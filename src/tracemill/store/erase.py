@@ -36,9 +36,7 @@ def erase_records(connection: Connection, reader: Reader, ids: Sequence[str], pa
     gone_names: set[int] = set()
     for start in range(0, len(ids), CHUNK):
         chunk = [id_bytes(identity) for identity in ids[start : start + CHUNK]]
-        rows = connection.execute(
-            select(records).where(records.c.id.in_(chunk)).order_by(records.c.place)
-        ).all()
+        rows = connection.execute(select(records).where(records.c.id.in_(chunk)).order_by(records.c.place)).all()
         values = reader.names.values(connection, {number for row in rows for number in named_columns(row)})
         for row in rows:
             gone_names.update(named_columns(row))
@@ -78,9 +76,7 @@ def _erase_one(
     connection.execute(delete(records).where(records.c.place == row.place))
 
 
-def _reparent(
-    connection: Connection, reader: Reader, row: Any, child: Any, part_threshold: int
-) -> Counter[int]:
+def _reparent(connection: Connection, reader: Reader, row: Any, child: Any, part_threshold: int) -> Counter[int]:
     """Let a child continue what the erased row continued; returns the references its old body no longer holds."""
     shared = min(child.shared, row.shared) if row.parent is not None else 0
     inherited = reader.trajectory(connection, row.place)[shared : child.shared]

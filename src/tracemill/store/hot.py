@@ -64,18 +64,14 @@ class HotStore:
                 indexes.append(index)
             except RecordError as error:
                 refusal = Refusal(index, str(record.id), error.reason, error.message)
-                unencodable.append(
-                    Rejected(refusal, f"{type(record).__name__} {record.id}: {error.message}".encode())
-                )
+                unencodable.append(Rejected(refusal, f"{type(record).__name__} {record.id}: {error.message}".encode()))
         return self._write(items, indexes, unencodable, "append")
 
     def append_encoded(self, items: Sequence[bytes], *, source: str = "spool") -> Appended:
         """See :class:`tracemill.store.base.Store`."""
         return self._write(items, range(len(items)), [], source)
 
-    def _write(
-        self, items: Sequence[bytes], indexes: Sequence[int], rejected: list[Rejected], source: str
-    ) -> Appended:
+    def _write(self, items: Sequence[bytes], indexes: Sequence[int], rejected: list[Rejected], source: str) -> Appended:
         candidates, malformed = admit(items)
         for entry in malformed:
             refusal = entry.refusal
@@ -132,13 +128,12 @@ class HotStore:
                 condition = self._condition(connection, where or Filter())
             if condition is None:
                 return
-            statement = (
-                select(records).where(condition, records.c.place > last).order_by(records.c.place).limit(page)
-            )
+            statement = select(records).where(condition, records.c.place > last).order_by(records.c.place).limit(page)
             found = self._page(statement)
             if not found:
                 return
-            for last, record in found:
+            last = found[-1][0]
+            for _, record in found:
                 yield record
 
     def _page(self, statement: Select[Any]) -> list[tuple[int, AnyRecord]]:
@@ -146,8 +141,7 @@ class HotStore:
             self._reader.refresh(connection)
             rows = connection.execute(statement).all()
             return [
-                (row.place, record)
-                for row, record in zip(rows, self._reader.records(connection, rows), strict=True)
+                (row.place, record) for row, record in zip(rows, self._reader.records(connection, rows), strict=True)
             ]
 
     def _condition(self, connection: Connection, where: Filter) -> Any:
@@ -201,16 +195,12 @@ class HotStore:
             condition = self._condition(connection, where or Filter())
             if condition is None:
                 return 0
-            return int(
-                connection.execute(select(func.count()).select_from(records).where(condition)).scalar_one()
-            )
+            return int(connection.execute(select(func.count()).select_from(records).where(condition)).scalar_one())
 
     def watermark(self) -> int:
         """See :class:`tracemill.store.base.Store`."""
         with reading(self._engine) as connection:
-            return int(
-                connection.execute(select(counters.c.value).where(counters.c.name == "place")).scalar() or 0
-            )
+            return int(connection.execute(select(counters.c.value).where(counters.c.name == "place")).scalar() or 0)
 
     def daily(self, *, platform: str | None = None) -> list[DailyRow]:
         """See :class:`tracemill.store.base.Store`."""

@@ -56,16 +56,12 @@ class Names:
         missing = sorted(wanted - found.keys())
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]
-            for number, value in connection.execute(
-                select(names.c.id, names.c.value).where(names.c.value.in_(chunk))
-            ):
+            for number, value in connection.execute(select(names.c.id, names.c.value).where(names.c.value.in_(chunk))):
                 self._remember(number, value)
                 found[value] = number
         if create and (new := [value for value in missing if value not in found]):
             following = (connection.execute(select(func.max(names.c.id))).scalar() or 0) + 1
-            insert_rows(
-                connection, names, [{"id": at, "value": value} for at, value in enumerate(new, following)]
-            )
+            insert_rows(connection, names, [{"id": at, "value": value} for at, value in enumerate(new, following)])
             for number, value in enumerate(new, following):
                 self._remember(number, value)
                 found[value] = number
@@ -78,9 +74,7 @@ class Names:
         missing = sorted(wanted - found.keys())
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]
-            for number, value in connection.execute(
-                select(names.c.id, names.c.value).where(names.c.id.in_(chunk))
-            ):
+            for number, value in connection.execute(select(names.c.id, names.c.value).where(names.c.id.in_(chunk))):
                 self._remember(number, value)
                 found[number] = value
         return found

@@ -94,9 +94,7 @@ class PartWriter:
             chunk = digests[start : start + CHUNK]
             known = connection.execute(select(parts.c.digest, parts.c.id).where(parts.c.digest.in_(chunk)))
             self._numbers.update({bytes(digest): number for digest, number in known})
-        if known_uses := [
-            {"number": self._numbers[d], "more": self._uses[d]} for d in digests if d in self._numbers
-        ]:
+        if known_uses := [{"number": self._numbers[d], "more": self._uses[d]} for d in digests if d in self._numbers]:
             statement = update(parts).where(parts.c.id == bindparam("number"))
             connection.execute(statement.values(uses=parts.c.uses + bindparam("more")), known_uses)
         if new := [digest for digest in digests if digest not in self._numbers]:
@@ -162,7 +160,7 @@ def references(body: bytes) -> Counter[int]:
     """How often an encoded body refers to each part."""
     found: Counter[int] = Counter()
 
-    def note(code: int, data: memoryview) -> None:
+    def note(_code: int, data: memoryview) -> None:
         found[int.from_bytes(data, "big")] += 1
 
     msgspec.msgpack.decode(body, ext_hook=note)
@@ -173,8 +171,6 @@ def release(connection: Connection, uses: Counter[int]) -> None:
     """Take references back; parts that nobody refers to any more are removed."""
     if not uses:
         return
-    statement = (
-        update(parts).where(parts.c.id == bindparam("number")).values(uses=parts.c.uses - bindparam("fewer"))
-    )
+    statement = update(parts).where(parts.c.id == bindparam("number")).values(uses=parts.c.uses - bindparam("fewer"))
     connection.execute(statement, [{"number": number, "fewer": count} for number, count in uses.items()])
     connection.execute(delete(parts).where(parts.c.uses <= 0))

@@ -39,9 +39,7 @@ class Reader:
 
     def refresh(self, connection: Connection) -> bool:
         """Drop the caches when something may have been removed since they were filled. True when it did."""
-        generation = connection.execute(
-            select(counters.c.value).where(counters.c.name == "generation")
-        ).scalar()
+        generation = connection.execute(select(counters.c.value).where(counters.c.name == "generation")).scalar()
         if generation == self._generation:
             return False
         self._generation = generation if generation is not None else 0

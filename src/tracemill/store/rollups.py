@@ -56,9 +56,7 @@ class Rollup:
             if tag == "feedback"
             else None
         )
-        sums = self._days[
-            day, platform, TYPE_CODES[tag], column_text(label) if isinstance(label, str) else ""
-        ]
+        sums = self._days[day, platform, TYPE_CODES[tag], column_text(label) if isinstance(label, str) else ""]
         duration = _number(plain.get("duration_ms"))
         sign = self._sign
         sums[0] += sign
@@ -189,9 +187,7 @@ def _rows(connection: Connection, names: Names, table: Table, platform: str | No
 
 def referenced(connection: Connection) -> Iterator[int]:
     """Every name number that a roll-up row with anything in it refers to."""
-    for platform, label in connection.execute(
-        select(daily.c.platform, daily.c.label).where(daily.c.records != 0)
-    ):
+    for platform, label in connection.execute(select(daily.c.platform, daily.c.label).where(daily.c.records != 0)):
         yield from (platform, label)
     live = (daily_tools.c.called != 0) | (daily_tools.c.ran != 0)
     for platform, tool in connection.execute(select(daily_tools.c.platform, daily_tools.c.tool).where(live)):

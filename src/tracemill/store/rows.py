@@ -28,9 +28,7 @@ _DEFAULT_PLATFORM = "default"
 def names_of(plain: dict[str, Any]) -> dict[str, str]:
     """The texts of a record that its row holds as numbers, by column."""
     found = {
-        column: column_text(value)
-        for column, field in _NAMED.items()
-        if isinstance(value := plain.get(field), str)
+        column: column_text(value) for column, field in _NAMED.items() if isinstance(value := plain.get(field), str)
     }
     if plain["record"] == "interaction":
         found.setdefault("platform", _DEFAULT_PLATFORM)

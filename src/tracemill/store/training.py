@@ -63,9 +63,7 @@ def compact(engine: Engine) -> None:
 
 
 def _total(connection: Connection) -> int:
-    return int(
-        connection.execute(select(counters.c.value).where(counters.c.name == "body_bytes")).scalar() or 0
-    )
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == "body_bytes")).scalar() or 0)
 
 
 def _due(connection: Connection) -> bool:
@@ -79,11 +77,7 @@ def _samples(connection: Connection, reader: Reader) -> list[tuple[int, object, 
     samples: list[tuple[int, object, bytes, bool]] = []
     size = 0
     for row in connection.execute(select(*columns).order_by(records.c.place.desc()).limit(_SAMPLE_RECORDS)):
-        owner = (
-            ("person", row.person)
-            if row.person is not None
-            else ("conversation", row.conversation or row.place)
-        )
+        owner = ("person", row.person) if row.person is not None else ("conversation", row.conversation or row.place)
         raw = reader.unpack(connection, bytes(row.body))
         samples.append((row.place, owner, raw, row.parent is not None))
         size += len(raw)
@@ -99,9 +93,7 @@ def _drop_older(connection: Connection, reader: Reader, identity: int) -> None:
         for number, body in connection.execute(select(parts.c.id, parts.c.body)).all()
     ]
     if rows:
-        connection.execute(
-            update(parts).where(parts.c.id == bindparam("at")).values(body=bindparam("packed")), rows
-        )
+        connection.execute(update(parts).where(parts.c.id == bindparam("at")).values(body=bindparam("packed")), rows)
     connection.execute(update(dictionaries).where(dictionaries.c.id != identity).values(body=b""))
     insert_or_add(connection, counters, [{"name": "generation", "value": 1}], ("value",))
 

@@ -17,9 +17,7 @@ def _insert(connection: Connection, table: Table) -> Any:
 
 
 @cache
-def _compiled(
-    table: Table, dialect: Dialect, ignore: bool
-) -> tuple[str, Callable[[dict[str, Any]], Any]]:
+def _compiled(table: Table, dialect: Dialect, ignore: bool) -> tuple[str, Callable[[dict[str, Any]], Any]]:
     inserting = (postgresql_insert if dialect.name == "postgresql" else sqlite_insert)(table)
     compiled = (inserting.on_conflict_do_nothing() if ignore else inserting).compile(dialect=dialect)
     if compiled.positiontup is None:  # psycopg takes parameters by name
@@ -27,9 +25,7 @@ def _compiled(
     return compiled.string, itemgetter(*compiled.positiontup)
 
 
-def insert_rows(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, ignore: bool = False
-) -> None:
+def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, ignore: bool = False) -> None:
     """Insert rows that give every column of the table. With ``ignore``, those whose key exists are left as they are.
 
     The statement is SQLAlchemy's; its own handling of each parameter is passed by, since our values are what both
@@ -46,9 +42,7 @@ def insert_or_ignore(connection: Connection, table: Table, rows: Sequence[dict[s
         connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
 
 
-def insert_or_add(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: Sequence[str]
-) -> None:
+def insert_or_add(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: Sequence[str]) -> None:
     """Insert rows; where the key exists, add the columns named in ``sums`` to what is there."""
     if not rows:
         return

@@ -51,9 +51,7 @@ def _check_row(
         uses.update(references(reader.unpack(connection, bytes(row.body))))
     except (StoreError, RecordError) as error:
         return [f"{name}: {error.message}"]
-    return (
-        [] if record.id.replace("-", "") == bytes(row.id).hex() else [f"{name} holds another id: {record.id}"]
-    )
+    return [] if record.id.replace("-", "") == bytes(row.id).hex() else [f"{name} holds another id: {record.id}"]
 
 
 def _check_uses(connection: Connection, uses: Counter[int]) -> list[str]:

@@ -131,18 +131,14 @@ class Writer:
                 duplicates += 1
             else:
                 message = "this id is stored with another body; what is stored was kept"
-                rejected.append(
-                    Rejected(Refusal(candidate.index, identity, "conflict", message), candidate.item)
-                )
+                rejected.append(Rejected(Refusal(candidate.index, identity, "conflict", message), candidate.item))
         return list(fresh.values()), duplicates
 
     def _existing(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
         """The canonical bytes of those ids that are stored."""
         found: dict[str, bytes] = {}
         for start in range(0, len(ids), CHUNK):
-            known = connection.execute(
-                select(records.c.place).where(records.c.id.in_(ids[start : start + CHUNK]))
-            )
+            known = connection.execute(select(records.c.place).where(records.c.id.in_(ids[start : start + CHUNK])))
             places = [place for (place,) in known]
             if places:
                 rows = connection.execute(select(records).where(records.c.place.in_(places))).all()
@@ -153,9 +149,7 @@ class Writer:
         texts = [names_of(candidate.plain) for candidate in fresh]
         trails = [Trail.of(c.plain) if c.plain["record"] == "interaction" else None for c in fresh]
         stored_links = self._chains.look_up(connection, [trail for trail in trails if trail is not None])
-        numbers = self._names.numbers(
-            connection, {text for row in texts for text in row.values()}, create=True
-        )
+        numbers = self._names.numbers(connection, {text for row in texts for text in row.values()}, create=True)
         part_writer = PartWriter(self._settings.part_threshold_bytes)
         place = advance(connection, "place", len(fresh)) - len(fresh)
         drafts: list[_Draft] = []
