@@ -1,0 +1,1 @@
+"""Behaviour to training examples: a recipe read over the store becomes an immutable, reproducible dataset version."""

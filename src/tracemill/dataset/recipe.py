@@ -1,0 +1,228 @@
+"""A recipe: which records to read, what to do with them, which signals to take, how to split. Frozen and hashable.
+
+As a file it is YAML with the field names of :class:`Recipe`; steps are names, or names with arguments::
+
+    name: support
+    source: {platforms: [support], since: 2026-01-01}
+    steps:
+      - well_formed
+      - maximum_messages: {count: 200}
+    signals: [supervised, labelled, edits, trials]
+    split: {train: 0.9, test: 0.1}
+    seed: 7
+
+In Python ``steps`` may hold any callable (see :mod:`tracemill.dataset.steps`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct, field
+
+from tracemill.core.errors import RecipeError
+from tracemill.dataset.steps import STEPS, InteractionStep, describe_step
+from tracemill.feedback.attach import Scale
+from tracemill.store.base import Filter
+
+SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
+SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
+_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which interactions to read; all that is given must hold. ``user`` is a pseudonym; ``since`` is inclusive.
+
+    Feedback and validations are not filtered: what was said of an interaction belongs to it.
+    """
+
+    platforms: tuple[str, ...] = ()
+    conversation_id: str | None = None
+    session_id: str | None = None
+    user: str | None = None
+    model: str | None = None
+    success: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def filter(self, *, after: int, up_to: int) -> Filter:
+        """The store's filter for the interactions between two watermarks."""
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return Filter(types=("interaction",), after=after, up_to=up_to, **fields)
+
+
+def _default_scales() -> dict[str, Scale]:
+    return {
+        "reward": Scale(positive=1.0, negative=0.0),
+        "sentiment": Scale(positive=0.5, negative=-0.5),
+    }
+
+
+def _default_split() -> dict[str, float]:
+    return {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to make a dataset version. Every field has a default, so ``Recipe()`` is a sensible recipe.
+
+    ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
+    score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
+    ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
+    share of each split, by sets of records that belong together, and ``seed`` draws them.
+
+    Raises RecipeError on a value that cannot be used, also when made in Python.
+    """
+
+    name: str = "default"
+    description: str = ""
+    source: Source = Source()
+    steps: tuple[InteractionStep, ...] = ()
+    signals: tuple[SignalName, ...] = SIGNALS
+    scales: dict[str, Scale] = field(default_factory=_default_scales)
+    labelled_unit: Literal["trajectory", "turn"] = "trajectory"
+    trial_score: str = "reward"
+    preference_length: Literal["message", "remainder"] = "message"
+    split: dict[str, float] = field(default_factory=_default_split)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise RecipeError(
+                f"name: {self.name!r} cannot name a dataset",
+                hint="Use 1 to 63 letters, digits, '_', '-' and single dots, beginning with a letter or digit.",
+            )
+        _check_split(self.split)
+        for name, scale in self.scales.items():
+            if not scale.negative < scale.positive:
+                raise RecipeError(f"scales.{name}: negative must be below positive")
+
+    def plain(self) -> dict[str, Any]:
+        """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
+
+        Raises RecipeError when a step cannot be described.
+        """
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "steps"}
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fields))
+        for moment in ("since", "until"):
+            if (value := getattr(self.source, moment)) is not None:
+                plain["source"][moment] = value.astimezone(UTC).isoformat()
+        return {**plain, "steps": [describe_step(step) for step in self.steps]}
+
+    def __hash__(self) -> int:
+        return int(self.hash()[:15], 16)
+
+    def hash(self) -> str:
+        """SHA-256 of :meth:`plain` as JSON with sorted keys, in hex."""
+        canonical = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def default_recipe(name: str = "default") -> Recipe:
+    """The recipe used where none is given: every interaction, no step, every signal, 80/10/10."""
+    return Recipe(name=name)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe of a YAML file. Raises RecipeError, which names the file and the key."""
+    try:
+        content = msgspec.yaml.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
+    try:
+        return parse_recipe({} if content is None else content)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def parse_recipe(content: Any) -> Recipe:
+    """A recipe from plain data. Raises RecipeError, which names the key, and the nearest known one for an unknown key."""
+    if not isinstance(content, dict):
+        raise RecipeError(f"a recipe is a mapping, not {type(content).__name__}")
+    _check_keys(content, Recipe.__struct_fields__, "")
+    values = dict(content)
+    if isinstance(source := values.get("source"), dict):
+        _check_keys(source, Source.__struct_fields__, "source.")
+        values["source"] = {
+            key: _moment(value, key) if key in ("since", "until") else value for key, value in source.items()
+        }
+    if isinstance(scales := values.get("scales"), dict):
+        for name, scale in scales.items():
+            _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")
+    if isinstance(signals := values.get("signals"), list):
+        _check_keys([name for name in signals if isinstance(name, str)], SIGNALS, "signals: ", what="signal")
+    steps = _parse_steps(values.pop("steps", []))
+    try:
+        return msgspec.structs.replace(msgspec.convert(values, Recipe), steps=steps)
+    except msgspec.ValidationError as error:
+        raise RecipeError(_sentence(error)) from None
+
+
+def _sentence(error: Exception) -> str:
+    reason, _, path = str(error).partition(" - at `$")
+    return f"{path.strip('`.') or 'the recipe'}: {reason}"
+
+
+def _check_keys(keys: Iterable[Any], known: Iterable[str], where: str, what: str = "key") -> None:
+    known = list(known)
+    for key in keys:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=2, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
+        raise RecipeError(f"{where}{key}: unknown {what}", hint=hint)
+
+
+def _moment(value: Any, key: str) -> Any:
+    """YAML reads 2026-01-01 as a date and a time without an offset as naive: both are meant in UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise RecipeError(f"source.{key}: {error}") from None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value
+
+
+def _parse_steps(entries: Any) -> tuple[InteractionStep, ...]:
+    if not isinstance(entries, list):
+        raise RecipeError("steps: a list of step names is expected")
+    return tuple(_parse_step(entry, f"steps[{index}]") for index, entry in enumerate(entries))
+
+
+def _parse_step(entry: Any, where: str) -> InteractionStep:
+    name, arguments = entry, None
+    if isinstance(entry, dict) and len(entry) == 1:
+        name, arguments = next(iter(entry.items()))
+    if not isinstance(name, str):
+        raise RecipeError(f"{where}: a name, or one name with its arguments, is expected")
+    _check_keys([name], STEPS, f"{where}: ", what="step")
+    step = STEPS[name]
+    if isinstance(arguments, dict):
+        _check_keys(arguments, step.__struct_fields__, f"{where}.{name}.")
+    try:
+        return msgspec.convert(arguments or {}, step)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{where}.{name}: {_sentence(error)}") from None
+
+
+def _check_split(split: Mapping[str, float]) -> None:
+    for name, share in split.items():
+        if not _SPLIT_NAME.fullmatch(name):
+            raise RecipeError(f"split: {name!r} cannot name a split", hint="Use lower-case letters and digits.")
+        if not (math.isfinite(share) and 0 <= share <= 1):
+            raise RecipeError(f"split.{name}: a share is between 0 and 1, not {share}")
+    if not split or not math.isclose(math.fsum(split.values()), 1.0, abs_tol=1e-6):
+        raise RecipeError(f"split: the shares add up to {math.fsum(split.values()):g}, not 1")

@@ -1,0 +1,74 @@
+"""Which records belong together, and which split each set of them goes to.
+
+Records that share a user, a conversation, a session or a task are one group, and so are groups that share any such record.
+A group goes to one split as a whole. Which one is drawn by a hash of the seed and the group's smallest record id: the same
+records give the same splits in any order, and records that come later move a group only when they join it to an older one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Mapping
+
+from tracemill.core.records import Interaction
+from tracemill.dataset.history import content_digest
+
+
+def group_keys(interaction: Interaction) -> list[bytes]:
+    """What an interaction shares with others of its group, as digests. Ids count within their platform, users across."""
+    keys = []
+    if interaction.user is not None:
+        keys.append(content_digest("user", interaction.user.key_id, interaction.user.pseudonym))
+    for kind in ("conversation_id", "session_id", "task_id"):
+        if (value := getattr(interaction, kind)) is not None:
+            keys.append(content_digest(kind, interaction.platform, value))
+    return keys
+
+
+class Groups:
+    """Disjoint sets of numbered records (union by smallest number, path halving)."""
+
+    def __init__(self) -> None:
+        self._parents: array[int] = array("q")
+        self._by_key: dict[bytes, int] = {}
+
+    def add(self, keys: list[bytes]) -> int:
+        """Add a record with what it shares; gives its number."""
+        number = len(self._parents)
+        self._parents.append(number)
+        for key in keys:
+            self.join(number, self._by_key.setdefault(key, number))
+        return number
+
+    def root(self, number: int) -> int:
+        """The number that stands for the record's group."""
+        parents = self._parents
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        """Make two records' groups one."""
+        one, other = self.root(one), self.root(other)
+        self._parents[max(one, other)] = min(one, other)
+
+
+def draw_split(seed: int, smallest_id: str, shares: Mapping[str, float]) -> str:
+    """The split of a group: where a hash of seed and smallest record id falls among the shares, names in order."""
+    drawn = int.from_bytes(hashlib.sha256(f"split:{seed}:{smallest_id}".encode()).digest()[:8], "big") / 2**64
+    reached, chosen = 0.0, ""
+    for name in sorted(shares):
+        if shares[name] <= 0:
+            continue
+        chosen = name
+        reached += shares[name]
+        if drawn < reached:
+            break
+    return chosen
+
+
+def precedence(shares: Mapping[str, float]) -> dict[str, int]:
+    """Which split keeps an example that several would have: the smallest first, so that none held out is trained on."""
+    return {name: place for place, name in enumerate(sorted(shares, key=lambda name: (shares[name], name)))}

@@ -1,0 +1,1 @@
+"""What people, programs and judges said of interactions, joined to them when it is read."""

@@ -1,0 +1,332 @@
+"""Feedback and validations joined to the interactions they are about.
+
+Records are facts and are never updated: feedback that came late, twice, or before its interaction lies in the store as
+it was sent, and is joined here. The links, in this order:
+
+1. ``interaction_id``, where the sender had it;
+2. the conversation and the texts: ``user_question`` must equal the last user message of the turn, ``llm_response`` its
+   answer, whitespace aside; a validation is matched by its ``original`` artifact instead. Where several turns match, the
+   latest that is not after the feedback is meant.
+
+What matches nothing, or cannot be told apart, is listed as unmatched and never guessed. Contradicting feedback is all
+kept. Only narrow columns are held in memory: ids, kinds, numbers; corrections and edited artifacts stay in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tracemill.core.codec import encode_plain
+from tracemill.core.ids import microseconds
+from tracemill.core.messages import role, text
+from tracemill.core.records import AnnotatorKind, Feedback, FeedbackKind, Interaction, Message, Validation
+from tracemill.store.base import Filter, Store
+
+POSITIVE_RATING, NEGATIVE_RATING = 4, 2
+"""A rating of at least 4 of 5 is positive, of at most 2 negative; 3 is neither."""
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From which value on a score counts as positive, and up to which as negative; in between it is neither."""
+
+    positive: float
+    negative: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The narrow columns of one feedback. ``time`` is in microseconds since the epoch."""
+
+    id: str
+    time: int
+    kind: FeedbackKind
+    annotator_kind: AnnotatorKind
+    name: str | None
+    rating: int | None
+    score: float | None
+    corrects: bool
+    about_step: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The narrow columns of one validation."""
+
+    id: str
+    time: int
+    passed: bool | None
+    score: float | None
+    edited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One judgement for or against a whole interaction and what it was read from: a thumb, ``rating``, a score's name."""
+
+    positive: bool
+    source: str
+    id: str
+    annotator_kind: AnnotatorKind
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Everything said of one interaction, by time and then by id."""
+
+    feedback: tuple[Mark, ...] = ()
+    validations: tuple[Check, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.feedback or self.validations)
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all records joined to the interaction."""
+        yield from (mark.id for mark in self.feedback)
+        yield from (check.id for check in self.validations)
+
+    def labels(self, scales: Mapping[str, Scale]) -> list[Label]:
+        """Every judgement for or against the interaction as a whole: thumbs, ratings, and scores that have a scale.
+
+        Feedback about a single step says nothing of the whole and is left out.
+        """
+        return [label for mark in self.feedback if (label := _label(mark, scales)) is not None]
+
+    def corrections(self) -> list[str]:
+        """The ids of feedback and of validations that hold what should have been answered or made."""
+        marks = [mark.id for mark in self.feedback if mark.corrects and not mark.about_step]
+        return [*marks, *(check.id for check in self.validations if check.edited)]
+
+    def reported(self) -> bool:
+        """Whether somebody reported the interaction as a problem."""
+        return any(mark.kind == "report" and not mark.about_step for mark in self.feedback)
+
+    def failed_validation(self) -> bool:
+        """Whether a validation of what it made did not pass."""
+        return any(check.passed is False for check in self.validations)
+
+    def scores(self) -> dict[str, float]:
+        """The mean of the scores of each name; ratings are under ``rating``."""
+        values: dict[str, list[float]] = {}
+        for mark in self.feedback:
+            if mark.about_step:
+                continue
+            if mark.rating is not None:
+                values.setdefault("rating", []).append(float(mark.rating))
+            if mark.score is not None and mark.name is not None and math.isfinite(mark.score):
+                values.setdefault(mark.name, []).append(mark.score)
+        return {name: math.fsum(found) / len(found) for name, found in values.items()}
+
+
+NOTHING = Attached()
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """Feedback or a validation that could not be joined. ``reason`` is a stable word.
+
+    Reasons: ``no_link`` (neither an interaction nor a conversation with a text), ``no_such_turn`` (no turn of the
+    conversation has these texts), ``no_turn_before`` (several have, all of them later than the feedback).
+    """
+
+    id: str
+    platform: str | None
+    reason: str
+
+
+@dataclass
+class Attachments:
+    """All feedback and validations of a store, by the interaction they are about."""
+
+    _by_interaction: dict[str, list[Mark | Check]] = field(default_factory=dict)
+    unmatched: list[Unmatched] = field(default_factory=list)
+
+    def of(self, interaction_id: str) -> Attached:
+        """What was said of one interaction; empty when nothing was."""
+        found = self._by_interaction.get(interaction_id)
+        if not found:
+            return NOTHING
+        ordered = sorted(found, key=lambda entry: (entry.time, entry.id))
+        return Attached(
+            tuple(entry for entry in ordered if isinstance(entry, Mark)),
+            tuple(entry for entry in ordered if isinstance(entry, Check)),
+        )
+
+    def targets(self) -> Iterator[str]:
+        """The ids of the interactions that something was said of. They need not exist."""
+        yield from self._by_interaction
+
+    def add(self, interaction_id: str, entry: Mark | Check) -> None:
+        """Join one entry to an interaction."""
+        self._by_interaction.setdefault(interaction_id, []).append(entry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn that texts may mean: when it was, whose it is."""
+
+    time: int
+    turn: int
+    id: str
+    platform: str
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An entry that has to be matched by its texts."""
+
+    entry: Mark | Check
+    platform: str | None
+    key: bytes
+    turns: list[_Turn] = field(default_factory=list)
+
+
+def attach(store: Store, *, up_to: int | None = None) -> Attachments:
+    """Join every feedback and validation of the store (up to a watermark) to its interaction.
+
+    Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
+    """
+    attachments = Attachments()
+    pending: list[_Pending] = []
+    conversations: set[str] = set()
+    for record in store.scan(Filter(types=("feedback", "validation"), up_to=up_to)):
+        if not isinstance(record, (Feedback, Validation)):
+            continue
+        entry = _narrow(record)
+        if record.interaction_id is not None:
+            attachments.add(record.interaction_id, entry)
+        elif record.conversation_id is not None and (key := _wanted(record)) is not None:
+            conversations.add(record.conversation_id)
+            pending.append(_Pending(entry, record.platform, key))
+        else:
+            attachments.unmatched.append(Unmatched(record.id, record.platform, "no_link"))
+    if pending:
+        _match(store.scan(Filter(types=("interaction",), up_to=up_to)), conversations, pending)
+    for item in pending:
+        found = _choose(item)
+        if isinstance(found, str):
+            attachments.unmatched.append(Unmatched(item.entry.id, item.platform, found))
+        else:
+            attachments.add(found.id, item.entry)
+    attachments.unmatched.sort(key=lambda unmatched: unmatched.id)
+    return attachments
+
+
+def question_and_answer(interaction: Interaction) -> tuple[str, str]:
+    """The last user message of a turn and its answer, as text with whitespace normalised; empty where there is none."""
+    messages = interaction.messages
+    answer = interaction.response
+    if answer is None:
+        answer = next((message for message in reversed(messages) if role(message) == "assistant"), None)
+    question = next((message for message in reversed(messages) if role(message) == "user"), None)
+    return _text(question), _text(answer)
+
+
+def _text(message: Message | None) -> str:
+    return "" if message is None else _normal(text(message))
+
+
+def _normal(value: str) -> str:
+    return " ".join(value.split())
+
+
+def _narrow(record: Feedback | Validation) -> Mark | Check:
+    time = microseconds(record.time)
+    if isinstance(record, Validation):
+        edited = record.user_edited is not False and record.edited is not None
+        return Check(record.id, time, record.passed, record.score, edited)
+    return Mark(
+        record.id,
+        time,
+        record.kind,
+        record.annotator_kind,
+        record.name,
+        record.rating,
+        record.score,
+        record.correction is not None,
+        record.step_id is not None,
+    )
+
+
+def _label(mark: Mark, scales: Mapping[str, Scale]) -> Label | None:
+    if mark.about_step:
+        return None
+    if mark.kind in ("thumbs_up", "thumbs_down"):
+        return Label(mark.kind == "thumbs_up", mark.kind, mark.id, mark.annotator_kind)
+    if mark.rating is not None:
+        if NEGATIVE_RATING < mark.rating < POSITIVE_RATING:
+            return None
+        positive = mark.rating >= POSITIVE_RATING
+        return Label(positive, "rating", mark.id, mark.annotator_kind, float(mark.rating))
+    scale = scales.get(mark.name) if mark.name is not None else None
+    if scale is None or mark.score is None:
+        return None
+    if mark.score >= scale.positive:
+        return Label(True, str(mark.name), mark.id, mark.annotator_kind, mark.score)
+    if mark.score <= scale.negative:
+        return Label(False, str(mark.name), mark.id, mark.annotator_kind, mark.score)
+    return None
+
+
+def _key(conversation: str, kind: str, *parts: bytes) -> bytes:
+    whole = hashlib.blake2b(kind.encode(), digest_size=16)
+    for part in (conversation.encode("utf-8", "surrogatepass"), *parts):
+        whole.update(len(part).to_bytes(8, "big") + part)
+    return whole.digest()
+
+
+def _text_keys(conversation: str, question: str, answer: str) -> Iterator[bytes]:
+    """The keys of a turn or a feedback: by both texts, and by each alone, for senders that have one of them only."""
+    asked, answered = (part.encode("utf-8", "surrogatepass") for part in (question, answer))
+    if question and answer:
+        yield _key(conversation, "both", asked, answered)
+    if question:
+        yield _key(conversation, "question", asked)
+    if answer:
+        yield _key(conversation, "answer", answered)
+
+
+def _wanted(record: Feedback | Validation) -> bytes | None:
+    """The key a record without an interaction id must be matched by; None when it names nothing to match."""
+    conversation = record.conversation_id or ""
+    if isinstance(record, Validation):
+        if record.original is None:
+            return None
+        return _key(conversation, "artifact", encode_plain(record.original))
+    texts = (_normal(record.user_question or ""), _normal(record.llm_response or ""))
+    return next(_text_keys(conversation, *texts), None)
+
+
+def _offered(interaction: Interaction) -> Iterator[bytes]:
+    conversation = interaction.conversation_id or ""
+    yield from _text_keys(conversation, *question_and_answer(interaction))
+    if interaction.artifact is not None:
+        yield _key(conversation, "artifact", encode_plain(interaction.artifact))
+
+
+def _match(records: Iterable[object], conversations: set[str], pending: list[_Pending]) -> None:
+    """Give each pending entry the turns of its conversation that have its texts."""
+    by_key: dict[bytes, list[_Pending]] = {}
+    for item in pending:
+        by_key.setdefault(item.key, []).append(item)
+    for interaction in records:
+        if not isinstance(interaction, Interaction) or interaction.conversation_id not in conversations:
+            continue
+        turn = _Turn(microseconds(interaction.time), interaction.turn or 0, interaction.id, interaction.platform)
+        for key in _offered(interaction):
+            for item in by_key.get(key, ()):
+                if item.platform is None or item.platform == interaction.platform:
+                    item.turns.append(turn)
+
+
+def _choose(item: _Pending) -> _Turn | str:
+    """The one turn an entry is about, or why there is none."""
+    if len(item.turns) <= 1:
+        return item.turns[0] if item.turns else "no_such_turn"
+    before = [turn for turn in item.turns if turn.time <= item.entry.time]
+    return max(before, key=lambda turn: (turn.time, turn.turn, turn.id)) if before else "no_turn_before"
