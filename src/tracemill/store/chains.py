@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from tracemill.store.names import CHUNK
+from tracemill.store.statements import look_up
 from tracemill.store.tables import chains
 
 _REMEMBERED = 50_000
@@ -100,12 +100,11 @@ class Chains:
                 if key in self._recent or (key in within and key != own):
                     break
                 wanted.add(key)
-        found: dict[int, Link] = {}
-        keys = sorted(wanted)
-        for start in range(0, len(keys), CHUNK):
-            rows = connection.execute(select(chains).where(chains.c.key.in_(keys[start : start + CHUNK])))
-            found.update({key: Link(record, length, None) for key, record, length in rows})
-        return found
+        columns = (chains.c.key, chains.c.record, chains.c.length)
+        return {
+            key: Link(record, length, None)
+            for key, record, length in look_up(connection, columns, chains.c.key, wanted)
+        }
 
     def parent(
         self, trail: Trail, stored: dict[int, Link], digest_at: Callable[[int, int], bytes | None]

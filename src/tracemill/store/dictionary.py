@@ -9,7 +9,7 @@ MessagePack map, a compressed one with zstd's magic number, and that names its d
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import zstandard
@@ -19,10 +19,9 @@ DELTA_LEVEL = 9
 """For what a call adds to a stored trajectory: a fraction of a call's size, so that the time does not tell."""
 SHARED_BY = 3
 """Words that fewer different people or conversations use are left out of the training."""
-FIRST_TRAINING = 256 * 1024
-"""Bytes of bodies at which the first dictionary is trained."""
-GROWTH = 4
-"""A new one is trained when the store holds so many times more than at the last training."""
+TRAINED_AT = tuple(1024 * 1024 * size // 4 for size in (1, 4, 64, 1024, 16_384))
+"""Bytes of bodies in the store at which a dictionary is trained: soon, once more when there is enough for a good one,
+and then seldom."""
 _SMALLEST = 48
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _WORD = re.compile(rb"[A-Za-z0-9_\-]+|[^A-Za-z0-9_\-]+")
@@ -84,16 +83,16 @@ def dictionary_of(body: bytes) -> int:
 
 def train(samples: Sequence[tuple[object, bytes]], identity: int) -> bytes | None:
     """A dictionary trained on bodies, each with the person or conversation it belongs to; None when there is too little."""
-    owners: dict[bytes, set[object]] = defaultdict(set)
-    for owner, body in samples:
-        for word in set(_WORD.findall(body)):
-            seen = owners[word]
-            if len(seen) < SHARED_BY:
-                seen.add(owner)
-    shared = {word for word, seen in owners.items() if len(seen) >= SHARED_BY}
-    bodies: list[bytes | bytearray | memoryview[int]] = [
-        b"".join(word for word in _WORD.findall(body) if word in shared) for _, body in samples if len(body) >= 8
-    ]
+    words = [_WORD.findall(body) for _, body in samples]
+    vocabulary: dict[object, set[bytes]] = defaultdict(set)
+    for (owner, _), found in zip(samples, words, strict=True):
+        vocabulary[owner].update(found)
+    users: Counter[bytes] = Counter()
+    for own in vocabulary.values():
+        users.update(own)
+    shared = {word for word, number in users.items() if number >= SHARED_BY}
+    kept = (b"".join([word for word in found if word in shared]) for found in words)
+    bodies: list[bytes | bytearray | memoryview[int]] = [body for body in kept if len(body) >= 8]
     total = sum(map(len, bodies))
     size = 16_384 if total < 500_000 else 32_768 if total < 3_000_000 else 65_536
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from tracemill.core.ids import from_microseconds, id_bytes, microseconds
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
+from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
 from tracemill.store.erase import erase_records
 from tracemill.store.migrate import upgrade
-from tracemill.store.names import CHUNK, column_text
+from tracemill.store.names import column_text
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import read_daily, read_tools
 from tracemill.store.rows import TYPE_CODES
+from tracemill.store.statements import look_up
 from tracemill.store.tables import counters, quarantine, records
 from tracemill.store.training import train_when_due
 from tracemill.store.verify import find_problems
@@ -47,6 +50,7 @@ class HotStore:
         self._reader = Reader(settings.store_cache_bytes)
         self._writer = Writer(settings, self._reader)
         self._write_lock = threading.Lock()
+        self._trained = 0  # how many of the sizes at which a dictionary is trained were seen to
         with self._reader.lock, reading(self._engine) as connection:
             self._reader.refresh(connection)
         _open.add(self)
@@ -85,8 +89,9 @@ class HotStore:
             except BaseException:
                 self._writer.forget()  # what it remembers may have been rolled back
                 raise
-            if result.stored:
+            if result.stored and (crossed := bisect_right(TRAINED_AT, self._writer.body_bytes)) > self._trained:
                 train_when_due(self._engine, self._reader)
+                self._trained = crossed
         return result
 
     def quarantine(self, raw: bytes, reason: str, message: str, source: str) -> None:
@@ -181,13 +186,8 @@ class HotStore:
     def known(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
         raw = {id_bytes(identity): identity for identity in ids}
-        wanted = list(raw)
-        found: set[str] = set()
         with reading(self._engine) as connection:
-            for start in range(0, len(wanted), CHUNK):
-                statement = select(records.c.id).where(records.c.id.in_(wanted[start : start + CHUNK]))
-                found.update(raw[bytes(identity)] for (identity,) in connection.execute(statement))
-        return found
+            return {raw[bytes(identity)] for (identity,) in look_up(connection, (records.c.id,), records.c.id, raw)}
 
     def count(self, where: Filter | None = None) -> int:
         """See :class:`tracemill.store.base.Store`."""

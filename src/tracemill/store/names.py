@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from sqlalchemy import Connection, func, select
 
+from tracemill.store.statements import insert_rows, look_up
 from tracemill.store.tables import names
-from tracemill.store.upsert import insert_rows
 
 _LONGEST = 200
 _HASHED = "sha256:"
@@ -54,11 +54,9 @@ class Names:
         wanted = set(values)
         found = {value: self._numbers[value] for value in wanted if value in self._numbers}
         missing = sorted(wanted - found.keys())
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start : start + CHUNK]
-            for number, value in connection.execute(select(names.c.id, names.c.value).where(names.c.value.in_(chunk))):
-                self._remember(number, value)
-                found[value] = number
+        for number, value in look_up(connection, (names.c.id, names.c.value), names.c.value, missing):
+            self._remember(number, value)
+            found[value] = number
         if create and (new := [value for value in missing if value not in found]):
             following = (connection.execute(select(func.max(names.c.id))).scalar() or 0) + 1
             insert_rows(connection, names, [{"id": at, "value": value} for at, value in enumerate(new, following)])
@@ -71,10 +69,7 @@ class Names:
         """The value of each number that exists."""
         wanted = set(numbers)
         found = {number: self._values[number] for number in wanted if number in self._values}
-        missing = sorted(wanted - found.keys())
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start : start + CHUNK]
-            for number, value in connection.execute(select(names.c.id, names.c.value).where(names.c.id.in_(chunk))):
-                self._remember(number, value)
-                found[number] = value
+        for number, value in look_up(connection, (names.c.id, names.c.value), names.c.id, wanted - found.keys()):
+            self._remember(number, value)
+            found[number] = value
         return found

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from tracemill.core.errors import StoreError
 from tracemill.store.dictionary import Compressor
-from tracemill.store.names import CHUNK
+from tracemill.store.statements import look_up
 from tracemill.store.tables import parts
 
 TEXT, VALUE = 1, 2
@@ -90,10 +90,8 @@ class PartWriter:
     def store(self, connection: Connection, compressor: Compressor) -> None:
         """Insert the new parts and add to the uses of the known ones."""
         digests = list(self._uses)
-        for start in range(0, len(digests), CHUNK):
-            chunk = digests[start : start + CHUNK]
-            known = connection.execute(select(parts.c.digest, parts.c.id).where(parts.c.digest.in_(chunk)))
-            self._numbers.update({bytes(digest): number for digest, number in known})
+        known = look_up(connection, (parts.c.digest, parts.c.id), parts.c.digest, digests)
+        self._numbers.update({bytes(digest): number for digest, number in known})
         if known_uses := [{"number": self._numbers[d], "more": self._uses[d]} for d in digests if d in self._numbers]:
             statement = update(parts).where(parts.c.id == bindparam("number"))
             connection.execute(statement.values(uses=parts.c.uses + bindparam("more")), known_uses)

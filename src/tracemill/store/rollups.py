@@ -14,8 +14,8 @@ from tracemill.core.messages import tool_calls
 from tracemill.store.base import DailyRow, ToolRow
 from tracemill.store.names import Names, column_text
 from tracemill.store.rows import TYPE_CODES, TYPE_TAGS
+from tracemill.store.statements import insert_or_add
 from tracemill.store.tables import daily, daily_tools
-from tracemill.store.upsert import insert_or_add
 
 _DAY = 86_400_000_000
 _DAILY = (

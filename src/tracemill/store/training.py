@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, update
 
-from tracemill.store.dictionary import FIRST_TRAINING, GROWTH, train
+from tracemill.store.dictionary import TRAINED_AT, train
 from tracemill.store.engine import writing
 from tracemill.store.reader import Reader
+from tracemill.store.statements import insert_or_add
 from tracemill.store.tables import counters, dictionaries, parts, records
-from tracemill.store.upsert import insert_or_add
 
-_SAMPLE_BYTES = 2 * 1024 * 1024
+_SAMPLE_BYTES = 1792 * 1024
 _SAMPLE_RECORDS = 5_000
 _VACUUM_BYTES = 64 * 1024 * 1024
 
@@ -67,8 +68,8 @@ def _total(connection: Connection) -> int:
 
 
 def _due(connection: Connection) -> bool:
-    last = connection.execute(select(func.max(dictionaries.c.trained_on))).scalar()
-    return _total(connection) >= (FIRST_TRAINING if last is None else last * GROWTH)
+    last = connection.execute(select(func.max(dictionaries.c.trained_on))).scalar() or 0
+    return bisect_right(TRAINED_AT, _total(connection)) > bisect_right(TRAINED_AT, last)
 
 
 def _samples(connection: Connection, reader: Reader) -> list[tuple[int, object, bytes, bool]]:

@@ -22,9 +22,9 @@ from tracemill.store.parts import PartWriter
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import Rollup
 from tracemill.store.rows import names_of, split
+from tracemill.store.statements import insert_or_add, insert_or_ignore, insert_rows, look_up
 from tracemill.store.tables import chains as chains_table
 from tracemill.store.tables import counters, quarantine, records
-from tracemill.store.upsert import insert_or_add, insert_or_ignore, insert_rows
 
 _encode_body = msgspec.msgpack.Encoder().encode
 
@@ -98,6 +98,8 @@ class Writer:
         self._reader = reader
         self._names = Names()
         self._chains = Chains()
+        self.body_bytes = 0
+        """Bytes of all bodies ever stored, as of the last batch."""
 
     def forget(self) -> None:
         """Drop what is remembered: after a rollback, or when something may have been removed."""
@@ -136,13 +138,11 @@ class Writer:
 
     def _existing(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
         """The canonical bytes of those ids that are stored."""
+        places = [place for (place,) in look_up(connection, (records.c.place,), records.c.id, ids)]
         found: dict[str, bytes] = {}
-        for start in range(0, len(ids), CHUNK):
-            known = connection.execute(select(records.c.place).where(records.c.id.in_(ids[start : start + CHUNK])))
-            places = [place for (place,) in known]
-            if places:
-                rows = connection.execute(select(records).where(records.c.place.in_(places))).all()
-                found.update((record.id, encode(record)) for record in self._reader.records(connection, rows))
+        for start in range(0, len(places), CHUNK):
+            rows = connection.execute(select(records).where(records.c.place.in_(places[start : start + CHUNK]))).all()
+            found.update((record.id, encode(record)) for record in self._reader.records(connection, rows))
         return found
 
     def _store(self, connection: Connection, fresh: list[Candidate]) -> None:
@@ -205,7 +205,7 @@ class Writer:
             rollup.add(draft.candidate.plain, draft.new_messages, draft.platform, time, raw, len(packed))
         insert_rows(connection, records, [draft.columns for draft in drafts])
         rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
-        advance(connection, "body_bytes", total)
+        self.body_bytes = advance(connection, "body_bytes", total)
 
 
 def advance(connection: Connection, name: str, by: int) -> int:

@@ -1,19 +1,52 @@
-"""Inserts: many rows at once, and the two that SQLite and PostgreSQL spell alike and SQLAlchemy keeps apart by dialect."""
+"""Statements over many values: looked up, inserted, added to.
+
+They are built by SQLAlchemy once and then run as text: its own handling of each parameter is passed by, since our values
+(numbers, bytes, text) are what both drivers take as they are, and it costs as much as the statement itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Column, Connection, Dialect, Table, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 
 def _insert(connection: Connection, table: Table) -> Any:
     return (postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert)(table)
+
+
+_SIZES = (10, 100, 900)
+"""How many values one look-up takes: few sizes, so that few statements are built (SQLite's oldest limit is 999)."""
+
+
+@cache
+def _looking_up(
+    dialect: Dialect, columns: tuple[Column[Any], ...], by: Column[Any], size: int
+) -> tuple[str, list[str]]:
+    names = [f"value_{number}" for number in range(size)]
+    compiled = select(*columns).where(by.in_([bindparam(name) for name in names])).compile(dialect=dialect)
+    return compiled.string, names
+
+
+def look_up(
+    connection: Connection, columns: Sequence[Column[Any]], by: Column[Any], values: Iterable[Any]
+) -> Iterator[Any]:
+    """The given columns of every row whose column ``by`` holds one of the values."""
+    wanted = list(dict.fromkeys(values))
+    while wanted:
+        size = next((size for size in _SIZES if len(wanted) <= size), _SIZES[-1])
+        taken, wanted = wanted[:size], wanted[size:]
+        taken += [taken[-1]] * (size - len(taken))
+        statement, names = _looking_up(connection.dialect, tuple(columns), by, size)
+        named = connection.dialect.positional is False
+        yield from connection.exec_driver_sql(
+            statement, dict(zip(names, taken, strict=True)) if named else tuple(taken)
+        )
 
 
 @cache
@@ -26,11 +59,7 @@ def _compiled(table: Table, dialect: Dialect, ignore: bool) -> tuple[str, Callab
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, ignore: bool = False) -> None:
-    """Insert rows that give every column of the table. With ``ignore``, those whose key exists are left as they are.
-
-    The statement is SQLAlchemy's; its own handling of each parameter is passed by, since our values are what both
-    drivers take as they are, and it costs as much as the insert itself.
-    """
+    """Insert rows that give every column of the table. With ``ignore``, those whose key exists are left as they are."""
     if rows:
         statement, values = _compiled(table, connection.dialect, ignore)
         connection.exec_driver_sql(statement, [values(row) for row in rows])
