@@ -80,9 +80,7 @@ def _document(**fields: Any) -> bytes:
 
 
 def test_what_other_programs_write_is_read() -> None:
-    found = codec.decode_json(
-        b"\xef\xbb\xbf" + _document(extra={"nan": math.nan, "half": "\ud83d", "big": 10**4000})
-    )
+    found = codec.decode_json(b"\xef\xbb\xbf" + _document(extra={"nan": math.nan, "half": "\ud83d", "big": 10**4000}))
     assert math.isnan(found.extra["nan"])
     assert found.extra["half"] == "\ud83d"
     assert found.extra["big"] == 10**4000

@@ -99,7 +99,7 @@ def derived_id(*parts: str | int, moment: datetime | None = None) -> str:
     Importing the same file twice gives the same ids, so a rerun stores nothing twice. ``moment`` is the time the
     source itself states; a source that states none gets the epoch in the timestamp bits, never the time of import.
     """
-    identity = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    identity = "".join(f"{type(part).__name__}:{len(str(part))}:{part}" for part in parts)
     bits = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()
     milliseconds = max(0, microseconds(moment) // 1000) if moment is not None else 0
     return _format(milliseconds, int.from_bytes(bits[:2]), int.from_bytes(bits[2:10]))
