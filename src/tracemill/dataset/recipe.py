@@ -11,7 +11,8 @@ As a file it is YAML with the field names of :class:`Recipe`; steps are names, o
     split: {train: 0.9, test: 0.1}
     seed: 7
 
-In Python ``steps`` may hold any callable (see :mod:`tracemill.dataset.steps`).
+A step of one's own is written ``module:name``. In Python ``steps`` may hold any callable (see
+:mod:`tracemill.dataset.steps`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.steps import STEPS, InteractionStep, describe_step
+from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
@@ -208,6 +209,10 @@ def _parse_step(entry: Any, where: str) -> InteractionStep:
         name, arguments = next(iter(entry.items()))
     if not isinstance(name, str):
         raise RecipeError(f"{where}: a name, or one name with its arguments, is expected")
+    if ":" in name:
+        if not isinstance(arguments, dict | None):
+            raise RecipeError(f"{where}.{name}: arguments are a mapping")
+        return import_step(name, arguments or {})
     _check_keys([name], STEPS, f"{where}: ", what="step")
     step = STEPS[name]
     if isinstance(arguments, dict):

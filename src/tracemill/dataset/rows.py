@@ -33,6 +33,6 @@ def decode_line(line: bytes) -> Example:
     try:
         if _MARK not in line:
             return _decoder.decode(line)
-        return msgspec.convert(parse_json(line), Example)  # type: ignore[arg-type, no-any-return]
+        return msgspec.convert(parse_json(line), Example)  # type: ignore[no-any-return]
     except (msgspec.MsgspecError, RecordError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(f"a line is no example: {error}", hint="Build the version again.") from error

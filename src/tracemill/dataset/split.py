@@ -17,13 +17,12 @@ from tracemill.dataset.history import content_digest
 
 def group_keys(interaction: Interaction) -> list[bytes]:
     """What an interaction shares with others of its group, as digests. Ids count within their platform, users across."""
-    keys = []
-    if interaction.user is not None:
-        keys.append(content_digest("user", interaction.user.key_id, interaction.user.pseudonym))
-    for kind in ("conversation_id", "session_id", "task_id"):
-        if (value := getattr(interaction, kind)) is not None:
-            keys.append(content_digest(kind, interaction.platform, value))
-    return keys
+    user = interaction.user
+    values = {kind: getattr(interaction, kind) for kind in ("conversation_id", "session_id", "task_id")}
+    return [
+        *([content_digest("user", user.key_id, user.pseudonym)] if user is not None else []),
+        *(content_digest(kind, interaction.platform, value) for kind, value in values.items() if value is not None),
+    ]
 
 
 class Groups:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -160,6 +161,26 @@ STEPS: dict[str, type[_Step]] = {
 }
 """Steps by the name a recipe file gives them."""
 _NAMES = {step: name for name, step in STEPS.items()}
+
+
+def import_step(name: str, arguments: dict[str, Any]) -> InteractionStep:
+    """The step that ``module:name`` means, as a recipe file writes it for a step of one's own.
+
+    A class is made with the arguments; a function is given them as keywords with every interaction. Raises RecipeError.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), attribute)
+        made: Any = found(**arguments) if inspect.isclass(found) else found
+    except Exception as error:  # importing runs the recipe author's code, which may raise anything
+        raise RecipeError(
+            f"{name} cannot be imported: {type(error).__name__}: {error}",
+            hint="Write module:name, with the module on Python's path.",
+        ) from error
+    if not callable(made):
+        raise RecipeError(f"{name} is not callable")
+    step: InteractionStep = made if inspect.isclass(found) or not arguments else functools.partial(made, **arguments)
+    return step
 
 
 def describe_step(step: InteractionStep) -> dict[str, Any]:

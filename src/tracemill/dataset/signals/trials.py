@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.core.examples import PreferenceExample, TrajectoryPreference
-from tracemill.core.messages import role
-from tracemill.core.records import Message
+from tracemill.core.messages import role, trajectory
+from tracemill.core.records import Interaction, Message
 from tracemill.dataset.history import aligned_ids, shared_length, split_tail
 from tracemill.dataset.identity import identified
 from tracemill.dataset.recipe import Recipe
@@ -27,17 +27,17 @@ from tracemill.dataset.signals.carried import same
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One attempt at a task: the interaction, the feedback its score was read from, and all that was said."""
+    """One attempt at a task: the interaction, its score, and the feedback that was read from, if it was feedback."""
 
-    id: str
-    platform: str
-    task_id: str
+    interaction: Interaction
     score: float
     score_sources: list[str]
-    messages: list[Message]
-    tools: list[dict[str, Any]]
     confidence: float
     human: bool
+
+    @property
+    def id(self) -> str:
+        return self.interaction.id
 
 
 def compare(one: Trial, other: Trial, recipe: Recipe) -> PreferenceExample | TrajectoryPreference | None:
@@ -45,55 +45,53 @@ def compare(one: Trial, other: Trial, recipe: Recipe) -> PreferenceExample | Tra
     if one.score == other.score:
         return None
     better, worse = (one, other) if one.score > other.score else (other, one)
-    shared = shared_length(better.messages, worse.messages)
-    same_tools = same(better.tools, worse.tools)
+    sides = trajectory(better.interaction), trajectory(worse.interaction)
+    shared = shared_length(*sides)
+    tools, rejected_tools = better.interaction.tools, worse.interaction.tools
+    same_tools = same(tools, rejected_tools)
     common: dict[str, Any] = {
         "id": "",
         "sources": sorted({better.id, worse.id, *better.score_sources, *worse.score_sources}),
         "signal": "trials",
         "confidence": min(better.confidence, worse.confidence),
         "human_validated": better.human and worse.human,
-        "platform": better.platform,
-        "task_id": better.task_id,
-        "tools": better.tools,
+        "platform": better.interaction.platform,
+        "task_id": better.interaction.task_id,
+        "tools": tools,
         "chosen_score": better.score,
         "rejected_score": worse.score,
         "pairs": [(better.id, worse.id)],
     }
-    if same_tools and shared and _both_answer(better.messages, worse.messages, shared):
-        return _preference(better, worse, shared, recipe, common)
+    if same_tools and shared and all(len(side) > shared and role(side[shared]) == "assistant" for side in sides):
+        return _preference(*sides, shared, recipe, common)
     return identified(
         TrajectoryPreference(
             **common,
-            chosen=better.messages,
-            rejected=worse.messages,
+            chosen=sides[0],
+            rejected=sides[1],
             shared=shared,
-            rejected_tools=None if same_tools else worse.tools,
+            rejected_tools=None if same_tools else rejected_tools,
         )
     )
 
 
-def _both_answer(better: list[Message], worse: list[Message], shared: int) -> bool:
-    return all(len(side) > shared and role(side[shared]) == "assistant" for side in (better, worse))
-
-
 def _preference(
-    better: Trial, worse: Trial, shared: int, recipe: Recipe, common: dict[str, Any]
+    better: list[Message], worse: list[Message], shared: int, recipe: Recipe, common: dict[str, Any]
 ) -> PreferenceExample:
     answers, rests = [], []
-    for trial in (better, worse):
-        remainder = trial.messages[shared:]
+    for messages in (better, worse):
+        remainder = messages[shared:]
         answer = remainder[:1] if recipe.preference_length == "message" else split_tail(remainder)[0]
         answers.append(answer)
         rests.append(len(remainder) - len(answer))
     return identified(
         PreferenceExample(
             **common,
-            prompt=better.messages[:shared],
+            prompt=better[:shared],
             chosen=answers[0],
             rejected=answers[1],
             chosen_rest=rests[0],
             rejected_rest=rests[1],
-            aligned_ids=aligned_ids(worse.messages[:shared], better.messages[:shared]),
+            aligned_ids=aligned_ids(worse[:shared], better[:shared]),
         )
     )

@@ -1,0 +1,219 @@
+"""Building a dataset version: recipe and store in, an immutable folder out.
+
+The stages, each of which streams: read (shards of stored order through steps and signals), compare trials, merge (examples
+sorted by id, fates). What is known of all records at once is narrow: ids, digests, groups, scores.
+
+The bytes of a version are a function of the recipe and the records alone. Where it was built, when, in which order the
+records came and how often the build was interrupted leaves no trace in them. An interrupted build is taken up where it
+stopped when the same recipe is built at the same watermark of the store.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tracemill.core.errors import DatasetError
+from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
+from tracemill.core.ids import id_bytes, monotonic, now
+from tracemill.core.steps import Progress
+from tracemill.dataset.files import locked, sync_folder, write_whole
+from tracemill.dataset.ledger import Ledger, read_ledger
+from tracemill.dataset.merge import FATES, Merge, Merged
+from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
+from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
+from tracemill.feedback.attach import Attachments, attach
+from tracemill.store.base import Store
+
+_OUTPUT = "version"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build gave. ``new`` is False when the version was there already."""
+
+    version: Version
+    new: bool
+
+
+def build_version(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Version:
+    """Build a version under ``root``, or give the one there already is of the same records and recipe.
+
+    See :func:`build` for what is raised.
+    """
+    return build(store, recipe, root, progress=progress).version
+
+
+def build(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Built:
+    """Build a version under ``root``, and say whether it is new.
+
+    Raises RecipeError when the recipe cannot be hashed, DatasetError when another process builds this dataset, when a
+    step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
+    KeyboardInterrupt included, leaves it so that the next call goes on.
+    """
+    recipe_hash = recipe.hash()
+    folder = root / recipe.name
+    with locked(folder, f"building {recipe.name}"):
+        return _Build(store, recipe, recipe_hash, folder, progress).run()
+
+
+class _Build:
+    """One build, under the lock of its dataset's folder."""
+
+    def __init__(self, store: Store, recipe: Recipe, recipe_hash: str, folder: Path, progress: Progress | None) -> None:
+        self.store, self.recipe, self.recipe_hash, self.folder = store, recipe, recipe_hash, folder
+        self.progress = progress
+        self.began = monotonic()
+        self.watermark = store.watermark()
+        self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}"
+
+    def run(self) -> Built:
+        self.work.mkdir(exist_ok=True)
+        attachments = attach(self.store, up_to=self.watermark)
+        parts = shards(self.work, self.watermark)
+        resumed = self._read(parts, attachments)
+        ledger = read_ledger(parts)
+        unmatched = self._unmatched(ledger, attachments)
+        digest = ledger.records_digest(list(unmatched))
+        version = self._existing(digest)
+        new = version is None
+        if version is None:
+            version = self._write(ledger, parts, unmatched, digest, resumed)
+        self._clean_up()
+        return Built(version, new)
+
+    def _read(self, parts: Sequence[Shard], attachments: Attachments) -> int:
+        """Complete every shard; gives how many were complete already."""
+        resumed = 0
+        for shard in parts:
+            if shard.complete(self.store):
+                resumed += 1
+            else:
+                discard_pairs(self.work)
+                shard.read(self.store, self.recipe, attachments)
+            if self.progress is not None:
+                self.progress("read records", shard.up_to, self.watermark)
+        return resumed
+
+    def _unmatched(self, ledger: Ledger, attachments: Attachments) -> dict[str, str]:
+        """Feedback and validations that should belong to what was read but match nothing, with the reason.
+
+        Only a source that names nothing but platforms can tell: for a narrower one they may belong to what it leaves out.
+        """
+        source = self.recipe.source
+        platforms = source.platforms
+        if source != type(source)(platforms=platforms):
+            return {}
+        found = {
+            entry.id: entry.reason
+            for entry in attachments.unmatched
+            if not platforms or entry.platform is None or entry.platform in platforms
+        }
+        read = set(ledger.ids)
+        missing = [target for target in attachments.targets() if id_bytes(target) not in read]
+        known = self.store.known(missing)
+        for target in missing:
+            if target in known:
+                continue
+            for record_id in attachments.of(target).ids():
+                platform = getattr(self.store.get(record_id), "platform", None)
+                if not platforms or platform is None or platform in platforms:
+                    found[record_id] = "no_such_interaction"
+        return found
+
+    def _existing(self, digest: str) -> Version | None:
+        """The version that this build would make again, if there is one. Raises DatasetError when it is damaged."""
+        for path in reversed(version_folders(self.folder)):
+            version = open_version(path)
+            manifest = version.manifest
+            if (manifest.recipe_hash, manifest.records_digest) != (self.recipe_hash, digest):
+                continue
+            if manifest.manifest_version != MANIFEST_VERSION:
+                continue
+            if problems := version.verify():
+                raise DatasetError(
+                    f"{version.reference} would be built again, but is damaged: {problems[0]}",
+                    hint=f"Remove {path} to have it built anew.",
+                )
+            return version
+        return None
+
+    def _write(
+        self, ledger: Ledger, parts: Sequence[Shard], unmatched: dict[str, str], digest: str, resumed: int
+    ) -> Version:
+        output = self.work / _OUTPUT
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        make_pairs(self.work, ledger, parts, self.recipe, self.progress)
+        groups = ledger.draw_splits(self.recipe.seed, self.recipe.split)
+        merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress)
+        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work))
+        manifest = Manifest(
+            manifest_version=MANIFEST_VERSION,
+            name=self.recipe.name,
+            recipe=self.recipe.plain(),
+            recipe_hash=self.recipe_hash,
+            records_read=merged.records,
+            records_digest=digest,
+            groups=groups,
+            examples={split: dict(sorted(types.items())) for split, types in sorted(merged.examples.items())},
+            drops=dict(sorted(merged.drops.items())),
+            changes=dict(sorted(merged.changes.items())),
+            notes=_notes(ledger, merged),
+            fates=FATES,
+            files=sorted(merged.files, key=lambda file: file.path),
+        )
+        described = write_whole(output / MANIFEST, _pretty(manifest))
+        return self._publish(output, described.sha256, resumed)
+
+    def _publish(self, output: Path, manifest_sha256: str, resumed: int) -> Version:
+        """Put the finished folder under its number. Until then nobody sees it, from then on it does not change."""
+        folders = version_folders(self.folder)
+        place = self.folder / f"v{int(folders[-1].name[1:]) + 1 if folders else 1}"
+        record = BuildRecord(
+            version=place.name,
+            watermark=self.watermark,
+            built=now(),
+            seconds=round(monotonic() - self.began, 3),
+            resumed_shards=resumed,
+            tracemill=importlib.metadata.version("tracemill"),
+            manifest_sha256=manifest_sha256,
+        )
+        write_whole(output / BUILD, _pretty(record))
+        for path in output.iterdir():
+            path.chmod(0o444)
+        sync_folder(output)
+        output.rename(place)
+        sync_folder(self.folder)
+        return open_version(place)
+
+    def _clean_up(self) -> None:
+        """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""
+        for path in self.folder.glob(".building-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _pretty(value: Manifest | BuildRecord) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _notes(ledger: Ledger, merged: Merged) -> list[str]:
+    """Findings a reader should know, as sentences."""
+    notes = [
+        f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
+        for tag, count in sorted(merged.contradictions.items())
+    ]
+    sizes = ledger.group_sizes()
+    if sizes and len(sizes) > 1 and sizes[0] * 2 > sum(sizes):
+        notes.append(
+            f"One group holds {sizes[0]} of {sum(sizes)} interactions, because they share users, conversations, sessions "
+            "or tasks. It goes to one split as a whole, so the splits are far from the shares asked for."
+        )
+    return notes

@@ -1,0 +1,213 @@
+"""The last stage of a build: drafts sorted by id become the files of a version, and every record gets its fate.
+
+Drafts with one id are one example. Those of one split are merged into one row that names all their sources; where a
+content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tracemill.core.examples import (
+    DatasetFile,
+    Example,
+    Fate,
+    PreferenceExample,
+    TrajectoryPreference,
+)
+from tracemill.core.ids import id_bytes, id_text
+from tracemill.core.steps import Progress
+from tracemill.dataset.files import WholeFile
+from tracemill.dataset.ledger import Ledger
+from tracemill.dataset.pairs import uncompared
+from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.rows import decode_line, encode_line
+from tracemill.dataset.shards import Draft, Shard, decode_draft
+from tracemill.dataset.sort import RunWriter, grouped, merge_runs
+from tracemill.dataset.split import precedence
+
+FATES = "fates.jsonl"
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Any]).decode
+_encode_json = msgspec.json.Encoder().encode
+_REPORT_EVERY = 1000
+
+
+@dataclass
+class Merged:
+    """What the merge counted and wrote."""
+
+    files: list[DatasetFile] = field(default_factory=list)
+    examples: dict[str, Counter[str]] = field(default_factory=dict)
+    drops: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
+    contradictions: Counter[str] = field(default_factory=Counter)
+    records: int = 0
+
+
+@dataclass
+class Merge:
+    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory."""
+
+    work: Path
+    output: Path
+    ledger: Ledger
+    shards: Sequence[Shard]
+    recipe: Recipe
+    unmatched: dict[str, str]
+    progress: Progress | None
+    merged: Merged = field(default_factory=Merged)
+
+    def run(self, runs: Sequence[Path]) -> Merged:
+        """Write all rows and all fates."""
+        fates = RunWriter(self.work, "fates")
+        files: dict[tuple[str, str], WholeFile] = {}
+        try:
+            self._rows(runs, fates, files)
+        except BaseException:
+            for file in files.values():
+                file.abandon()
+            raise
+        for _, file in sorted(files.items()):
+            file.commit()
+            self.merged.files.append(file.describe())
+        self._note_records(fates)
+        self._fates(fates.close())
+        return self.merged
+
+    # -- rows
+
+    def _rows(self, runs: Sequence[Path], fates: RunWriter, files: dict[tuple[str, str], WholeFile]) -> None:
+        rank = precedence(self.recipe.split)
+        sides: dict[bytes, int] = {}
+        opposed_types: dict[bytes, str] = {}
+        done = 0
+        for key, payloads in grouped(merge_runs(runs, self.work, "drafts")):
+            by_split = self._by_split([decode_draft(payload) for payload in payloads], fates)
+            if not by_split:
+                continue
+            split = min(by_split, key=rank.__getitem__)
+            drafts = by_split.pop(split)
+            sources, line = _combine(drafts)
+            self._count_duplicates(drafts, by_split, fates)
+            tag = drafts[0].type
+            file = files.get((split, tag))
+            if file is None:
+                file = files[split, tag] = WholeFile(self.output / f"{split}-{tag}.jsonl")
+            file.write_line(line)
+            self.merged.examples.setdefault(split, Counter())[tag] += 1
+            for source in sources:
+                fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
+            if (opposed := drafts[0].opposed) is not None:
+                sides[opposed] = sides.get(opposed, 0) | drafts[0].side
+                opposed_types[opposed] = tag
+            done += 1
+            if self.progress is not None and done % _REPORT_EVERY == 0:
+                self.progress("write examples", done, None)
+        self.merged.contradictions.update(opposed_types[key] for key, both in sides.items() if both == 3)
+        if self.progress is not None:
+            self.progress("write examples", done, done)
+
+    def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
+        """The drafts that stand, by split. Those that a later call repeats fall."""
+        standing: dict[str, list[Draft]] = {}
+        for draft in drafts:
+            numbers = [self.ledger.number(owner) for owner in draft.owners]
+            if draft.whole and any(self.ledger.superseded[number] for number in numbers):
+                for number in numbers:
+                    fates.add(self.ledger.ids[number], _encode(["left_out", draft.signal, "superseded"]))
+                continue
+            standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
+        return standing
+
+    def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
+        if len(kept) > 1:
+            self.merged.drops["examples.duplicate"] += len(kept) - 1
+        for drafts in others.values():
+            self.merged.drops["examples.duplicate_across_splits"] += len(drafts)
+            for draft in drafts:
+                for owner in draft.owners:
+                    record = self.ledger.ids[self.ledger.number(owner)]
+                    fates.add(record, _encode(["left_out", draft.signal, "duplicate_across_splits"]))
+
+    # -- fates
+
+    def _note_records(self, fates: RunWriter) -> None:
+        """Give every record that was read an entry, whether or not anything was made of it."""
+        trials = uncompared(self.ledger)
+        number = 0
+        for shard in self.shards:
+            for row in shard.columns():
+                left_out = dict(row.left_out)
+                if number in trials:
+                    left_out["trials"] = trials[number]
+                fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
+                for record_id in row.attached:
+                    fates.add(id_bytes(record_id), _encode(["attached"]))
+                self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
+                number += 1
+        for record_id, reason in self.unmatched.items():
+            fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+
+    def _fates(self, runs: Sequence[Path]) -> None:
+        with WholeFile(self.output / FATES) as file:
+            for key, payloads in grouped(merge_runs(runs, self.work, "fates")):
+                fate = _fate(id_text(key), [_decode(payload) for payload in payloads])
+                file.write_line(_encode_json(fate))
+                if fate.dropped is not None:
+                    self.merged.drops[fate.dropped] += 1
+                self.merged.drops.update(f"{signal}.{reason}" for signal, reason in fate.left_out.items())
+                if self.progress is not None and file.rows % _REPORT_EVERY == 0:
+                    self.progress("write fates", file.rows, None)
+        self.merged.records = file.rows
+        self.merged.files.append(file.describe())
+
+
+def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
+    """One row of all drafts of one content in one split: its sources and line."""
+    if len(drafts) == 1:
+        return drafts[0].sources, drafts[0].line
+    examples = sorted((decode_line(draft.line) for draft in drafts), key=lambda example: example.sources)
+    combined = msgspec.structs.replace(
+        examples[0],
+        sources=sorted({source for example in examples for source in example.sources}),
+        human_validated=any(example.human_validated for example in examples),
+    )
+    if isinstance(combined, (PreferenceExample, TrajectoryPreference)):
+        combined = msgspec.structs.replace(combined, pairs=sorted(set(_pairs(examples))))
+    return combined.sources, encode_line(combined)
+
+
+def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
+    for example in examples:
+        if isinstance(example, (PreferenceExample, TrajectoryPreference)):
+            yield from example.pairs
+
+
+def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
+    """One fate of all that was noted of a record."""
+    examples = sorted({entry[1] for entry in entries if entry[0] == "example"})
+    split = next((entry[2] for entry in entries if entry[0] == "example"), None)
+    left_out = {entry[1]: entry[2] for entry in entries if entry[0] == "left_out"}
+    dropped = None
+    for entry in entries:
+        if entry[0] == "interaction":
+            dropped = None if entry[1] is None else f"steps.{entry[1]}"
+            left_out = {**entry[2], **left_out}
+        elif entry[0] == "unmatched":
+            dropped = f"feedback.{entry[1]}"
+        elif entry[0] == "attached" and not examples:
+            dropped = "feedback.not_used"
+    return Fate(
+        id=record_id,
+        split=split,
+        examples=examples,
+        dropped=dropped,
+        left_out=dict(sorted(left_out.items())),
+    )

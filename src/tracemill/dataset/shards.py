@@ -1,0 +1,202 @@
+"""The working folder of a build and its first stage: records read shard by shard, in the order of storing.
+
+A shard is a range of the store's watermark. Each leaves up to three kinds of files: runs of drafts (examples with what
+the merge must know of them), the trials it met, and last, as the sign that it is complete, its columns. A build that was
+killed goes on behind the last complete shard, after it has made sure that the records of the complete ones are all still
+stored: what was erased in between must not live on in a version.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tracemill.core.codec import decode, encode
+from tracemill.core.errors import DatasetError
+from tracemill.core.examples import Example
+from tracemill.core.ids import id_bytes
+from tracemill.core.records import Interaction
+from tracemill.dataset.files import WholeFile, sync_folder
+from tracemill.dataset.identity import example_tag, opposition
+from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.rows import encode_line
+from tracemill.dataset.select import Columns, select
+from tracemill.dataset.signals.trials import Trial
+from tracemill.dataset.sort import RunWriter
+from tracemill.feedback.attach import Attachments
+from tracemill.store.base import Store
+
+SHARD_PLACES = 2000
+"""Places of the store's order that one shard covers."""
+_LENGTH = struct.Struct("<Q")
+
+
+class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """An example on its way into a version: its line, and what the merge decides by.
+
+    ``owners`` are the interactions it was made of, each as (shard, place in the shard). ``side`` of ``opposed`` is what
+    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call.
+    """
+
+    owners: list[tuple[int, int]]
+    signal: SignalName
+    whole: bool
+    type: str
+    sources: list[str]
+    opposed: bytes | None
+    side: int
+    line: bytes
+
+
+class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
+    """A trial in a working file; the interaction without what no comparison looks at."""
+
+    interaction: bytes
+    score: float
+    score_sources: list[str]
+    confidence: float
+    human: bool
+
+    @classmethod
+    def of(cls, trial: Trial) -> StoredTrial:
+        whole = trial.interaction
+        kept = Interaction(
+            **{name: getattr(whole, name) for name in ("id", "time", "schema_version", "producer", "sequence")},
+            platform=whole.platform,
+            task_id=whole.task_id,
+            messages=whole.messages,
+            response=whole.response,
+            tools=whole.tools,
+        )
+        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human)
+
+    def trial(self) -> Trial:
+        interaction = decode(self.interaction)
+        assert isinstance(interaction, Interaction)
+        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_columns_decoder = msgspec.msgpack.Decoder(Columns)
+_trial_decoder = msgspec.msgpack.Decoder(StoredTrial)
+_draft_decoder = msgspec.msgpack.Decoder(Draft)
+
+
+def add_draft(
+    runs: RunWriter, example: Example, owners: list[tuple[int, int]], signal: SignalName, *, whole: bool
+) -> bytes:
+    """Add an example to a run; gives its key."""
+    opposed = opposition(example)
+    key = id_bytes(example.id)
+    draft = Draft(
+        owners=owners,
+        signal=signal,
+        whole=whole,
+        type=example_tag(example),
+        sources=list(example.sources),
+        opposed=None if opposed is None else opposed[0],
+        side=0 if opposed is None else opposed[1],
+        line=encode_line(example),
+    )
+    runs.add(key, _encode(draft))
+    return key
+
+
+def decode_draft(payload: bytes) -> Draft:
+    """A draft out of a run."""
+    return _draft_decoder.decode(payload)
+
+
+class Shard:
+    """One range of places and the files it leaves in the working folder."""
+
+    def __init__(self, work: Path, number: int, up_to: int) -> None:
+        self.work, self.number = work, number
+        self.after = number * SHARD_PLACES
+        self.up_to = min(self.after + SHARD_PLACES, up_to)
+        self.stem = f"shard-{number:06d}"
+        self.columns_path = work / f"{self.stem}.columns"
+        self.trials_path = work / f"{self.stem}.trials"
+
+    def runs(self) -> list[Path]:
+        """The runs of drafts it left."""
+        return sorted(self.work.glob(f"{self.stem}.*.run"))
+
+    def columns(self) -> Iterator[Columns]:
+        """The columns of its interactions, in stored order."""
+        with self.columns_path.open("rb", buffering=128 * 1024) as file:
+            while header := file.read(_LENGTH.size):
+                (length,) = _LENGTH.unpack(header)
+                yield _columns_decoder.decode(file.read(length))
+
+    def complete(self, store: Store) -> bool:
+        """Whether an earlier run finished it and everything it was made of is still stored."""
+        if not self.columns_path.exists():
+            return False
+        ids = [record_id for row in self.columns() for record_id in (row.id, *row.attached)]
+        return all(
+            len(store.known(ids[at : at + 1000])) == len(set(ids[at : at + 1000])) for at in range(0, len(ids), 1000)
+        )
+
+    def discard(self) -> None:
+        """Remove what an unfinished or outdated run left."""
+        for path in self.work.glob(f"{self.stem}.*"):
+            path.unlink()
+
+    def read(self, store: Store, recipe: Recipe, attachments: Attachments) -> None:
+        """Read its records through the recipe and write its files; the columns come last."""
+        self.discard()
+        runs = RunWriter(self.work, self.stem, sync=True)
+        columns = WholeFile(self.columns_path)
+        trials = WholeFile(self.trials_path)
+        try:
+            where = recipe.source.filter(after=self.after, up_to=self.up_to)
+            for place, record in enumerate(store.scan(where)):
+                if not isinstance(record, Interaction):
+                    raise DatasetError(f"the store gave {type(record).__name__} {record.id} for an interaction")
+                self._read_one(place, record, recipe, attachments, store, runs, columns, trials)
+            runs.close()
+        except BaseException:
+            columns.abandon()
+            trials.abandon()
+            raise
+        trials.commit()
+        sync_folder(self.work)
+        columns.commit()
+        sync_folder(self.work)
+
+    def _read_one(
+        self,
+        place: int,
+        record: Interaction,
+        recipe: Recipe,
+        attachments: Attachments,
+        store: Store,
+        runs: RunWriter,
+        columns: WholeFile,
+        trials: WholeFile,
+    ) -> None:
+        selected = select(record, attachments.of(record.id), recipe, store.get)
+        for signal, whole, example in selected.examples:
+            add_draft(runs, example, [(self.number, place)], signal, whole=whole)
+        row = selected.columns
+        if selected.trial is not None:
+            stored = _encode(StoredTrial.of(selected.trial))
+            row = msgspec.structs.replace(row, offset=trials.bytes, length=len(stored))
+            trials.write(stored)
+        encoded = _encode(row)
+        columns.write(_LENGTH.pack(len(encoded)) + encoded)
+
+    def trial(self, offset: int, length: int) -> Trial:
+        """A trial it met, by its place in the file of trials."""
+        with self.trials_path.open("rb") as file:
+            file.seek(offset)
+            return _trial_decoder.decode(file.read(length)).trial()
+
+
+def shards(work: Path, watermark: int) -> list[Shard]:
+    """Every shard of a store up to a watermark."""
+    return [Shard(work, number, watermark) for number in range(-(-watermark // SHARD_PLACES))]

@@ -1,0 +1,95 @@
+"""Records made by hand, and the real trajectories as records, for the tests of feedback, datasets and exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tracemill.core.ids import derived_id
+from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, User, Validation
+from tracemill.core.settings import Settings
+from tracemill.store.hot import HotStore
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def base(name: str, minutes: float = 0) -> dict[str, Any]:
+    """The base fields of a record; ``name`` gives its id, ``minutes`` its time."""
+    time = START + timedelta(minutes=minutes)
+    return {
+        "id": record_id(name),
+        "time": time,
+        "schema_version": SCHEMA_VERSION,
+        "producer": "test",
+        "sequence": 0,
+    }
+
+
+def record_id(name: str) -> str:
+    """The id of the record that :func:`base` names so."""
+    return derived_id("test", name)
+
+
+def interaction(name: str, messages: list[dict[str, Any]], /, *, minutes: float = 0, **fields: Any) -> Interaction:
+    return Interaction(**base(name, minutes), messages=messages, **fields)
+
+
+def feedback(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Feedback:
+    target_id = None if target is None else record_id(target)
+    return Feedback(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def reward(target: str, score: float) -> Feedback:
+    return feedback(f"reward {target}", target, kind="score", name="reward", score=score, annotator_kind="CODE")
+
+
+def validation(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Validation:
+    target_id = None if target is None else record_id(target)
+    return Validation(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def user(name: str) -> User:
+    return User(pseudonym=name, key_id="k")
+
+
+def says(role: str, content: str | None, **fields: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **fields}
+
+
+def calls(tool: str, arguments: str, call_id: str) -> dict[str, Any]:
+    """An assistant message that calls one tool."""
+    call = {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def result(call_id: str, content: str, tool: str = "search") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "name": tool, "content": content}
+
+
+def open_store(folder: Path, records: Sequence[AnyRecord] = ()) -> HotStore:
+    """A real store in a folder, with records in it."""
+    store = HotStore(f"sqlite:///{folder / 'store.db'}", Settings())
+    appended = store.append(records)
+    assert not appended.refused, appended.refused
+    return store
+
+
+def tau_bench(path: Path) -> Iterator[AnyRecord]:
+    """The real trajectories: each with its task, trial and customer, and its reward as feedback."""
+    for row in json.loads(path.read_bytes()):
+        name = f"airline {row['task_id']} {row['trial']}"
+        yield interaction(
+            name,
+            row["traj"],
+            kind="agent",
+            platform="airline",
+            conversation_id=name,
+            user=user(row["info"]["task"]["user_id"]),
+            task_id=str(row["task_id"]),
+            trial=row["trial"],
+            success=row["reward"] == 1.0,
+        )
+        yield reward(name, row["reward"])
