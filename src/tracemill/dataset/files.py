@@ -30,11 +30,12 @@ class WholeFile:
     """A file that appears under its name only when all of it is written and on the device.
 
     Use as a context manager: leaving it normally commits, leaving it with an exception removes the draft. Counts rows
-    and bytes and takes the SHA-256 of what passes.
+    and bytes and takes the SHA-256 of what passes. Without ``sync`` the file may be lost with the power.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
         self.path = path
+        self._sync = sync
         self.rows = 0
         self.bytes = 0
         self._digest = hashlib.sha256()
@@ -52,10 +53,10 @@ class WholeFile:
         self._digest.update(data)
         self.bytes += len(data)
 
-    def commit(self, *, sync: bool = True) -> None:
+    def commit(self) -> None:
         """Put the file in its place. The folder itself is synced by the caller, once for all its files."""
         self._file.flush()
-        if sync:
+        if self._sync:
             os.fsync(self._file.fileno())
         self._file.close()
         self._draft.replace(self.path)

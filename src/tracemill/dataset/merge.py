@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,23 +68,17 @@ class Merge:
     def run(self, runs: Sequence[Path]) -> Merged:
         """Write all rows and all fates."""
         fates = RunWriter(self.work, "fates")
-        files: dict[tuple[str, str], WholeFile] = {}
-        try:
-            self._rows(runs, fates, files)
-        except BaseException:
-            for file in files.values():
-                file.abandon()
-            raise
-        for _, file in sorted(files.items()):
-            file.commit()
-            self.merged.files.append(file.describe())
+        with ExitStack() as files:
+            written = self._rows(runs, fates, files)
+        self.merged.files.extend(file.describe() for file in written)
         self._note_records(fates)
         self._fates(fates.close())
         return self.merged
 
     # -- rows
 
-    def _rows(self, runs: Sequence[Path], fates: RunWriter, files: dict[tuple[str, str], WholeFile]) -> None:
+    def _rows(self, runs: Sequence[Path], fates: RunWriter, open_files: ExitStack) -> list[WholeFile]:
+        files: dict[tuple[str, str], WholeFile] = {}
         rank = precedence(self.recipe.split)
         sides: dict[bytes, int] = {}
         opposed_types: dict[bytes, str] = {}
@@ -99,7 +94,8 @@ class Merge:
             tag = drafts[0].type
             file = files.get((split, tag))
             if file is None:
-                file = files[split, tag] = WholeFile(self.output / f"{split}-{tag}.jsonl")
+                file = open_files.enter_context(WholeFile(self.output / f"{split}-{tag}.jsonl"))
+                files[split, tag] = file
             file.write_line(line)
             self.merged.examples.setdefault(split, Counter())[tag] += 1
             for source in sources:
@@ -113,6 +109,7 @@ class Merge:
         self.merged.contradictions.update(opposed_types[key] for key, both in sides.items() if both == 3)
         if self.progress is not None:
             self.progress("write examples", done, done)
+        return list(files.values())
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
         """The drafts that stand, by split. Those that a later call repeats fall."""

@@ -94,7 +94,7 @@ def select(
 def _run(step: InteractionStep, interaction: Interaction) -> Keep | Drop | Change[Interaction]:
     try:
         verdict: Any = step(interaction)
-    except Exception as error:  # a step is the recipe author's code, and may raise anything
+    except Exception as error:  # steps are their author's code and may raise anything
         raise DatasetError(
             f"step {_name(step)} failed on record {interaction.id}: {type(error).__name__}: {error}",
             hint="Correct the step; the build goes on where it stopped.",

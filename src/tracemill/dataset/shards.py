@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.codec import decode, encode
-from tracemill.core.errors import DatasetError
 from tracemill.core.examples import Example
 from tracemill.core.ids import id_bytes
 from tracemill.core.records import Interaction
@@ -150,22 +149,14 @@ class Shard:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
-        columns = WholeFile(self.columns_path)
-        trials = WholeFile(self.trials_path)
-        try:
-            where = recipe.source.filter(after=self.after, up_to=self.up_to)
-            for place, record in enumerate(store.scan(where)):
-                if not isinstance(record, Interaction):
-                    raise DatasetError(f"the store gave {type(record).__name__} {record.id} for an interaction")
-                self._read_one(place, record, recipe, attachments, store, runs, columns, trials)
+        where = recipe.source.filter(after=self.after, up_to=self.up_to)
+        with WholeFile(self.columns_path) as columns:
+            with WholeFile(self.trials_path) as trials:
+                for place, record in enumerate(store.scan(where)):
+                    assert isinstance(record, Interaction)  # the filter names no other type
+                    self._read_one(place, record, recipe, attachments, store, runs, columns, trials)
             runs.close()
-        except BaseException:
-            columns.abandon()
-            trials.abandon()
-            raise
-        trials.commit()
-        sync_folder(self.work)
-        columns.commit()
+            sync_folder(self.work)
         sync_folder(self.work)
 
     def _read_one(

@@ -57,15 +57,10 @@ class RunWriter:
 
 
 def _write_run(path: Path, entries: Iterable[Entry], *, sync: bool = False) -> None:
-    file = WholeFile(path)
-    try:
+    with WholeFile(path, sync=sync) as file:
         for key, payload in entries:
             file.write(_HEADER.pack(key, len(payload)))
             file.write(payload)
-    except BaseException:
-        file.abandon()
-        raise
-    file.commit(sync=sync)
 
 
 def read_run(path: Path) -> Iterator[Entry]:

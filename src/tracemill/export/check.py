@@ -1,0 +1,161 @@
+"""Checking a row from its bytes: is it a conversation a trainer accepts, and does it hold all that its example says?
+
+This module does not use the functions that make rows. It parses the written bytes and accounts for every message, tool-call id,
+name and argument value of the example: each stands in the row at its place, or in the list of what is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tracemill.core.codec import encode_plain
+from tracemill.core.errors import RecordError
+from tracemill.core.examples import Example
+from tracemill.core.messages import problems, role
+from tracemill.core.records import Message
+from tracemill.export.formats import Format, Lost, is_empty, pointer
+
+_ACCEPTED = {"starts_with_assistant"}
+"""What :func:`tracemill.core.messages.problems` finds and trainers take: applications that greet first are common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row is not written: a stable word, and a sentence."""
+
+    reason: str
+    detail: str
+
+
+def check_row(data: bytes, example: Example, made: Format, lost: Sequence[Lost]) -> Fault | None:
+    """The first thing that is wrong with a row, or None. ``data`` is the line as it will stand in the file."""
+    try:
+        row = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Fault("not_json", str(error))
+    if not isinstance(row, dict):
+        return Fault("not_json", "the row is no object")
+    return next(_faults(row, example, made, {entry.path for entry in lost}), None)
+
+
+def _faults(row: dict[str, Any], example: Example, made: Format, lost: set[str]) -> Iterator[Fault]:
+    allowed = {*made.sides, *made.values, "tools", "parallel_tool_calls"}
+    if unknown := row.keys() - allowed:
+        yield Fault("unknown_key", f"the row has {sorted(unknown)}")
+    for side in made.sides:
+        yield from _check_side(row.get(side), getattr(example, side), f"/{side}", lost)
+    for name in (*made.values, "tools"):
+        expected = getattr(example, name)
+        if not _equal(row.get(name), expected) and not (name not in row and is_empty(expected)):
+            yield Fault("value_changed", f"{name} is not the example's")
+    if getattr(example, "tail", None) and "/tail" not in lost:
+        yield Fault("tail_not_listed", "messages after the last answer are neither in the row nor listed")
+    for conversation in made.conversations:
+        yield from _check_conversation([message for side in conversation for message in row[side]], made)
+    if made.ends_with_answer:
+        yield from _check_answers(row, made)
+
+
+def _check_side(found: Any, source: list[Message], path: str, lost: set[str]) -> Iterator[Fault]:
+    if not isinstance(found, list) or len(found) != len(source):
+        yield Fault("messages_missing", f"{path} has not the example's {len(source)} messages")
+        return
+    for at, (mine, theirs) in enumerate(zip(found, source, strict=True)):
+        if not _equal(mine, theirs):
+            yield from _account(theirs, mine, f"{path}/{at}", lost)
+
+
+def _account(source: Any, found: Any, path: str, lost: set[str]) -> Iterator[Fault]:
+    """Follow two values side by side down to what differs."""
+    if path in lost:
+        if not _allowed(source, found):
+            yield Fault("value_changed", f"{path} is listed, but is neither gone nor in a form that says the same")
+    elif path.endswith("/function/arguments") and isinstance(source, str) != isinstance(found, str):
+        if not _same_arguments(source, found):
+            yield Fault("value_changed", f"{path} is not what was captured")
+    elif isinstance(source, dict) and isinstance(found, dict):
+        yield from _account_object(source, found, path, lost)
+    elif isinstance(source, list) and isinstance(found, list) and len(source) == len(found):
+        for at, (theirs, mine) in enumerate(zip(source, found, strict=True)):
+            yield from _account(theirs, mine, f"{path}/{at}", lost)
+    elif not _equal(source, found) and not (is_empty(source) and is_empty(found)):
+        yield Fault("value_changed", f"{path} is not what was captured")
+
+
+def _account_object(source: dict[str, Any], found: dict[str, Any], path: str, lost: set[str]) -> Iterator[Fault]:
+    for key, value in source.items():
+        place = path + pointer(str(key))
+        if key in found:
+            yield from _account(value, found[key], place, lost)
+        elif not is_empty(value) and place not in lost and not _position(key, value, path):
+            yield Fault("value_lost", f"{place} is neither in the row nor listed as lost")
+    for key in found.keys() - source.keys():
+        if not is_empty(found[key]) and (key, found[key]) != ("type", "function"):
+            yield Fault("value_invented", f"{path}{pointer(str(key))} is not in the example")
+
+
+def _allowed(source: Any, found: Any) -> bool:
+    """Whether a value that is listed as changed says the same in its new form."""
+    if source == "developer":
+        return bool(found == "system")
+    if isinstance(source, list) and isinstance(found, str):
+        return found == "\n".join(part["text"] for part in source)
+    return _equal(source, found) or (is_empty(source) and is_empty(found))
+
+
+def _position(key: str, value: Any, path: str) -> bool:
+    """The ``index`` of a streamed tool call says what its place in the list says."""
+    return key == "index" and path.endswith(f"/tool_calls/{value}")
+
+
+def _same_arguments(source: Any, found: Any) -> bool:
+    text, value = (source, found) if isinstance(source, str) else (found, source)
+    try:
+        return _equal(json.loads(text, object_pairs_hook=_distinct), value)
+    except (ValueError, TypeError, RecursionError):
+        return is_empty(source) and is_empty(found)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice, and an object holds one of the values only")
+    return dict(pairs)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Equality that tells 1, 1.0 and true apart and takes no account of the order of keys. NaN is equal to nothing."""
+    if one != other:
+        return False
+    try:
+        return encode_plain(one) == encode_plain(other)
+    except RecordError:
+        return False
+
+
+def _check_conversation(messages: list[Message], made: Format) -> Iterator[Fault]:
+    last = max((at for at, message in enumerate(messages) if role(message) == "assistant"), default=-1)
+    for problem in problems(messages):
+        if problem.reason in _ACCEPTED or (problem.reason == "unanswered_call" and problem.index == last):
+            continue  # the results of the last calls are in the tail, where no format can hold them
+        yield Fault(problem.reason, f"message {problem.index}: {problem.detail}")
+    if not messages:
+        yield Fault("no_messages", f"a row of {made.name} without messages")
+
+
+def _check_answers(row: dict[str, Any], made: Format) -> Iterator[Fault]:
+    answers = [side for side in made.sides if side != "prompt"]
+    for side in answers:
+        if not row[side] or role(row[side][-1]) != "assistant":
+            yield Fault("last_message_not_assistant", f"{side} does not end with an assistant message")
+    if "prompt" in made.sides:
+        if not row["prompt"]:
+            yield Fault("prompt_is_empty", "nothing stands before the answer")
+        elif role(row["prompt"][-1]) not in ("user", "tool", "assistant"):
+            yield Fault("prompt_ends_with_system", "no user or tool message stands before the answer")
+    if len(answers) > 1 and _equal(row[answers[0]], row[answers[1]]):
+        yield Fault("sides_equal", "in this format both sides say the same")
