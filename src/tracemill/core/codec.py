@@ -56,15 +56,24 @@ _json_encoder = msgspec.json.Encoder()
 _json_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
 
+NOT_FAST = (OverflowError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
+"""What :func:`encode_fast` raises for a record that needs :func:`encode`."""
+
+
+def encode_fast(record: AnyRecord) -> bytes:
+    """As :func:`encode` for records that need no mark, a third of a microsecond each. Raises one of NOT_FAST."""
+    data = _encoder.encode(record)
+    if _MARK_BYTES in data:
+        raise ValueError("a text begins like a mark")
+    return data
+
+
 def encode(record: AnyRecord) -> bytes:
     """The record as MessagePack. Raises RecordError (``too_deep``, ``unencodable``)."""
     try:
-        data = _encoder.encode(record)
-    except (OverflowError, UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        return encode_fast(record)
+    except NOT_FAST:
         return _guard_depth(lambda: _encoder.encode(_escape(_builtins(record), _for_msgpack)))
-    if _MARK_BYTES in data:
-        return _guard_depth(lambda: _encoder.encode(_escape(_builtins(record), _for_msgpack)))
-    return data
 
 
 def decode(data: bytes | memoryview) -> AnyRecord:

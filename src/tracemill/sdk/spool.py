@@ -1,0 +1,373 @@
+"""The spool of a workspace: one folder a producer, held by a lock while its process lives.
+
+    spool/<producer>/lock       flock'ed by the process that owns or has adopted the folder
+    spool/<producer>/ledger     its counters
+    spool/<producer>/*.seg      its segments, oldest first by name
+    spool/dead/*.json           records nobody would take, with the reason
+    spool/summary.json          the counters of producers that are done, folded into one
+
+A lock belongs to an open file, not to a process number, so it goes with its process however that ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tracemill.core.errors import DeliveryError, SpoolError
+from tracemill.core.ids import new_id, now
+from tracemill.core.steps import Progress
+from tracemill.sdk.delivery import Delivered, Delivery
+from tracemill.sdk.ledger import Counts, Ledger
+from tracemill.sdk.segment import HEADER_BYTES, Frame, Segment
+
+SPOOL, DEAD, SUMMARY = "spool", "dead", "summary.json"
+BATCH_BYTES = 8 * 1024 * 1024
+_FOLDED_REMEMBERED = 1000
+
+
+class ProducerFolder:
+    """The folder of one producer, locked by us."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.producer = path.name
+        self.ledger = Ledger(path / "ledger")
+        self._lock = lock
+        self._number = 0
+
+    @classmethod
+    def create(cls, workspace: Path) -> ProducerFolder:
+        """A new producer. Raises OSError when the workspace cannot be written."""
+        path = workspace / SPOOL / new_id()
+        path.mkdir(parents=True, mode=0o700)
+        lock = _try_lock(path, create=True)
+        if lock is None:
+            raise OSError(f"{path} was locked by somebody else")
+        return cls(path, lock)
+
+    @classmethod
+    def adopt(cls, path: Path) -> ProducerFolder | None:
+        """The folder of a producer whose process is gone, or None while somebody holds it."""
+        lock = _try_lock(path, create=False)
+        if lock is None:
+            return None
+        if not (path / "lock").exists():  # another process finished it between our look and our lock
+            os.close(lock)
+            return None
+        return cls(path, lock)
+
+    def new_segment(self, size: int) -> Segment:
+        """Make the next segment. Raises OSError when there is no room."""
+        self._number += 1
+        return Segment.create(self.path / f"{self._number:012d}.seg", size)
+
+    def segments(self) -> list[Path]:
+        """Segment files, oldest first."""
+        return sorted(self.path.glob("*.seg"))
+
+    def close(self) -> None:
+        """Let go of the folder; its files stay."""
+        self.ledger.close()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close our descriptor of the lock. In a forked child this leaves the parent's lock as it is; keeping it open
+        would keep the folder locked after the parent is gone.
+        """
+        os.close(self._lock)
+
+
+def _try_lock(path: Path, *, create: bool) -> int | None:
+    try:
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def bytes_used(workspace: Path) -> int:
+    """Bytes of all segments in the spool."""
+    total = 0
+    for path in (workspace / SPOOL).glob("*/*.seg"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def bury(workspace: Path, payload: bytes, reason: str, message: str, producer: str) -> None:
+    """Write a dead letter, atomically. Raises OSError."""
+    folder = workspace / SPOOL / DEAD
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = new_id()
+    letter = {
+        "time": now().isoformat(),
+        "reason": reason,
+        "message": message,
+        "producer": producer,
+        "record": base64.b64encode(payload).decode(),
+    }
+    draft = folder / f".{name}.tmp"
+    draft.write_bytes(json.dumps(letter).encode())
+    draft.rename(folder / f"{name}.json")
+
+
+class Batches:
+    """Delivers frames in batches; a batch that is refused for good is split until its poison stands alone."""
+
+    def __init__(self, workspace: Path, delivery: Delivery, records: int) -> None:
+        self._workspace = workspace
+        self.delivery = delivery
+        self._records = records
+
+    def of(self, segment: Segment, start: int, end: int) -> Iterator[tuple[list[bytes], int, int]]:
+        """Batches of a segment: payloads, the offset after them, and how many stretches of damage were passed."""
+        items: list[bytes] = []
+        size, damaged, at = 0, 0, start
+        for found in segment.frames(start, end):
+            if isinstance(found, Frame):
+                items.append(found.payload)
+                size += len(found.payload)
+                at = found.end
+            else:
+                damaged += 1
+            if len(items) >= self._records or size >= BATCH_BYTES:
+                yield items, at, damaged
+                items, size, damaged = [], 0, 0
+        if items or damaged:
+            yield items, at, damaged
+
+    def deliver(self, items: list[bytes], producer: str) -> Delivered:
+        """Deliver some payloads, burying what is refused for good. Raises DeliveryError when it should be tried again."""
+        if not items:
+            return Delivered(0)
+        try:
+            return self.delivery.deliver(items)
+        except DeliveryError as error:
+            if error.retry:
+                raise
+            if len(items) == 1:
+                bury(self._workspace, items[0], "refused", error.message, producer)
+                return Delivered(0, 1)
+        middle = len(items) // 2
+        first, second = self.deliver(items[:middle], producer), self.deliver(items[middle:], producer)
+        return Delivered(first.stored + second.stored, first.dead_lettered + second.dead_lettered)
+
+
+@dataclass(slots=True)
+class Drained:
+    """What a drain did. ``skipped`` names files that are no segments of ours; ``live`` counts producers still at work."""
+
+    producers: int = 0
+    stored: int = 0
+    dead_lettered: int = 0
+    damaged: int = 0
+    live: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
+def abandoned(workspace: Path) -> Iterator[ProducerFolder]:
+    """The folders of producers whose process is gone, locked one after another; the caller closes each."""
+    root = workspace / SPOOL
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.is_dir() and path.name != DEAD:
+            folder = ProducerFolder.adopt(path)
+            if folder is not None:
+                yield folder
+
+
+def drain(
+    workspace: Path, delivery: Delivery, *, batch_records: int = 1000, progress: Progress | None = None
+) -> Drained:
+    """Deliver what finished or killed processes left, and clear it away. Live producers deliver for themselves.
+
+    Raises DeliveryError when the store cannot take it now: what was delivered until then stays delivered, and the rest
+    stays spooled.
+    """
+    drained = Drained()
+    for folder in abandoned(workspace):
+        try:
+            deliver_folder(workspace, folder, delivery, drained, batch_records, progress)
+        finally:
+            folder.close()
+    root = workspace / SPOOL
+    if root.is_dir():
+        drained.live = sum(1 for path in root.iterdir() if path.is_dir() and path.name != DEAD)
+    return drained
+
+
+def deliver_folder(
+    workspace: Path,
+    folder: ProducerFolder,
+    delivery: Delivery,
+    drained: Drained,
+    batch_records: int,
+    progress: Progress | None = None,
+) -> None:
+    """Deliver everything an adopted folder holds, then fold its counters and remove it."""
+    batches = Batches(workspace, delivery, batch_records)
+    for path in folder.segments():
+        try:
+            segment = Segment.open(path)
+        except (SpoolError, OSError) as error:
+            drained.skipped.append(f"{path.name}: {error}")
+            path.rename(path.with_suffix(".unreadable"))
+            continue
+        try:
+            for items, end, damaged in batches.of(segment, segment.delivered, segment.size):
+                result = batches.deliver(items, folder.producer)
+                note_delivered(folder.ledger, segment, end, result)
+                drained.stored += result.stored
+                drained.dead_lettered += result.dead_lettered
+                drained.damaged += damaged
+                if progress is not None:
+                    progress("delivering", drained.stored + drained.dead_lettered, None)
+        except BaseException:
+            segment.close()
+            raise
+        segment.remove()
+    settle_damage(folder)
+    fold(workspace, folder)
+    drained.producers += 1
+
+
+def note_delivered(ledger: Ledger, segment: Segment, end: int, result: Delivered) -> None:
+    """Count a delivered batch, then move the segment's mark: a kill in between counts it twice, which settling mends."""
+    ledger.add("stored", result.stored)
+    ledger.add("dead_lettered", result.dead_lettered)
+    segment.set_delivered(end)
+
+
+def settle_damage(folder: ProducerFolder) -> None:
+    """Make the counters of a folder whose segments are all delivered agree with what was appended.
+
+    Frames that never came back were lost to damage. A batch that was counted twice (see :func:`note_delivered`) was not
+    stored twice.
+    """
+    ledger = folder.ledger
+    most = ledger.get("appended") - ledger.get("dead_lettered") - ledger.get("dropped_damaged")
+    ledger.set("stored", min(ledger.get("stored"), max(most, 0)))
+    lost = ledger.get("appended") - ledger.get("stored") - ledger.get("dead_lettered") - ledger.get("dropped_damaged")
+    if lost > 0:
+        ledger.drop("damaged", lost)
+
+
+def fold(workspace: Path, folder: ProducerFolder) -> None:
+    """Add the counters of a finished producer to the summary and remove its folder. Safe to be cut off anywhere."""
+    root = workspace / SPOOL
+    with (root / ".fold.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        summary = read_summary(workspace)
+        if folder.producer not in summary.folded:
+            summary.counts = summary.counts + folder.ledger.counts()
+            summary.producers += 1
+            summary.folded = [*summary.folded, folder.producer][-_FOLDED_REMEMBERED:]
+            draft = root / ".summary.tmp"
+            draft.write_bytes(msgspec.json.encode(summary))
+            draft.rename(root / SUMMARY)
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counters of all producers that are done; ``folded`` names the latest, so that none is counted twice."""
+
+    producers: int = 0
+    counts: Counts = field(default_factory=Counts)
+    folded: list[str] = field(default_factory=list)
+
+
+def read_summary(workspace: Path) -> Summary:
+    """The summary; an empty one where there is none or it cannot be read."""
+    try:
+        return msgspec.json.decode((workspace / SPOOL / SUMMARY).read_bytes(), type=Summary)
+    except (OSError, msgspec.MsgspecError):
+        return Summary()
+
+
+@dataclass(slots=True)
+class ProducerHealth:
+    """One producer: whether its process lives, its counters, and what its segments hold."""
+
+    producer: str
+    live: bool
+    counts: Counts
+    segments: int
+    bytes: int
+    damaged: int
+
+
+@dataclass(slots=True)
+class SpoolHealth:
+    """The state of a spool, for `tracemill doctor`."""
+
+    producers: list[ProducerHealth]
+    finished_producers: int
+    counts: Counts
+    """Of all producers, finished ones included."""
+    dead_letters: int
+    problems: list[str]
+
+
+def inspect(workspace: Path) -> SpoolHealth:
+    """Look at a spool without changing it. What is in the memory of a live process counts as queued."""
+    summary = read_summary(workspace)
+    health = SpoolHealth([], summary.producers, summary.counts, 0, [])
+    root = workspace / SPOOL
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.name == DEAD:
+            health.dead_letters = sum(1 for _ in path.glob("*.json"))
+        elif path.is_dir() and path.name not in summary.folded:
+            producer = _inspect_producer(path, health.problems)
+            health.producers.append(producer)
+            health.counts = health.counts + producer.counts
+    return health
+
+
+def _inspect_producer(path: Path, problems: list[str]) -> ProducerHealth:
+    lock = _try_lock(path, create=False)
+    live = lock is None and (path / "lock").exists()
+    spooled = damaged = size = segments = 0
+    for file in sorted(path.glob("*.seg")):
+        try:
+            segment = Segment.open(file)
+        except FileNotFoundError:
+            continue
+        except (SpoolError, OSError) as error:
+            problems.append(f"spool/{path.name}/{file.name}: {error}")
+            continue
+        segments += 1
+        size += segment.size
+        for found in segment.frames(max(segment.delivered, HEADER_BYTES), segment.size):
+            if isinstance(found, Frame):
+                spooled += 1
+            else:
+                damaged += 1
+        segment.close()
+    if damaged and not live:
+        problems.append(f"spool/{path.name}: {damaged} damaged stretches; whole records around them are delivered")
+    counts = Counts(spooled=spooled)
+    if (path / "ledger").exists():
+        ledger = Ledger(path / "ledger")
+        counts = ledger.counts(spooled=spooled)
+        ledger.close()
+    if live and counts.unaccounted > 0:
+        counts = counts + Counts(queued=counts.unaccounted)
+    if lock is not None:
+        os.close(lock)
+    return ProducerHealth(path.name, live, counts, segments, size, damaged)
