@@ -170,7 +170,7 @@ def parse_recipe(content: Any) -> Recipe:
 
 def _sentence(error: Exception) -> str:
     reason, _, path = str(error).partition(" - at `$")
-    return f"{path.strip('`.') or 'the recipe'}: {reason}"
+    return f"{path.strip('`.')}: {reason}" if path.strip("`.") else reason
 
 
 def _check_keys(keys: Iterable[Any], known: Iterable[str], where: str, what: str = "key") -> None:

@@ -110,17 +110,21 @@ class Attached:
         """Whether a validation of what it made did not pass."""
         return any(check.passed is False for check in self.validations)
 
-    def scores(self) -> dict[str, float]:
-        """The mean of the scores of each name; ratings are under ``rating``."""
-        values: dict[str, list[float]] = {}
+    def scored(self, name: str) -> list[tuple[str, AnnotatorKind, float]]:
+        """Who gave which score of a name: feedback id, kind of annotator, value. Ratings are under ``rating``."""
+        found: list[tuple[str, AnnotatorKind, float]] = []
         for mark in self.feedback:
-            if mark.about_step:
-                continue
-            if mark.rating is not None:
-                values.setdefault("rating", []).append(float(mark.rating))
-            if mark.score is not None and mark.name is not None and math.isfinite(mark.score):
-                values.setdefault(mark.name, []).append(mark.score)
-        return {name: math.fsum(found) / len(found) for name, found in values.items()}
+            value = mark.score if mark.name == name else None
+            if name == "rating" and mark.rating is not None:
+                value = float(mark.rating)
+            if value is not None and math.isfinite(value) and not mark.about_step:
+                found.append((mark.id, mark.annotator_kind, value))
+        return found
+
+    def score(self, name: str) -> float | None:
+        """The mean of the scores of a name; None when there is none."""
+        values = [value for _, _, value in self.scored(name)]
+        return math.fsum(values) / len(values) if values else None
 
 
 NOTHING = Attached()

@@ -123,9 +123,9 @@ class State:
 
     def put(self, payload: bytes) -> bool:
         """Append a payload, making room first. False when there is none (``blocked`` says why). Spooler only."""
-        if self.current is None or not self.current.room(len(payload)):
-            if not self.add_segment(HEADER_BYTES + frame_size(len(payload))):
-                return False
+        full = self.current is None or not self.current.room(len(payload))
+        if full and not self.add_segment(HEADER_BYTES + frame_size(len(payload))):
+            return False
         with self.lock:
             assert self.current is not None
             if not self.current.room(len(payload)):  # a caller was faster; the next round makes room again
@@ -297,9 +297,7 @@ def deliver_forever(state: State) -> None:
             failures += 1
             moved = 0
             _say_delivery(state, error.message)
-        except (
-            Exception
-        ) as error:  # a delivery is somebody else's code; whatever it raises, the spool keeps the records
+        except Exception as error:  # noqa: BLE001 - a delivery is somebody else's code; the spool keeps the records
             failures += 1
             moved = 0
             _say_delivery(state, f"{type(error).__name__}: {error}")

@@ -83,11 +83,15 @@ class Client:
         try:
             return self._capture(record_type, fields)
         except Exception as error:  # the host must never fail because of us
-            self._count_outside("internal_error")
-            self._complain(error)
+            self.note_failure(error)
             if self.raises:
                 raise
             return ""
+
+    def note_failure(self, error: BaseException) -> None:
+        """Count a record that could not be built, and say so in the log, at most once a minute."""
+        self._count_outside("internal_error")
+        self._complain(error)
 
     def _capture(self, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
         state = self._state
