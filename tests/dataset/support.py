@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tracemill.core.ids import derived_id
 from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, User, Validation
 from tracemill.core.settings import Settings
+from tracemill.store.base import Filter, Store
 from tracemill.store.hot import HotStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -93,3 +94,36 @@ def tau_bench(path: Path) -> Iterator[AnyRecord]:
             success=row["reward"] == 1.0,
         )
         yield reward(name, row["reward"])
+
+
+class ListStore:
+    """The part of a store that builds read, over a list: for laws that need many stores in any order."""
+
+    def __init__(self, records: Sequence[AnyRecord]) -> None:
+        self.records = list(records)
+
+    def scan(self, where: Filter | None = None) -> Iterator[AnyRecord]:
+        wanted = where or Filter()
+        for place, record in enumerate(self.records, 1):
+            tag = str(type(record).__struct_config__.tag)
+            if wanted.types and tag not in wanted.types:
+                continue
+            if place <= wanted.after or (wanted.up_to is not None and place > wanted.up_to):
+                continue
+            if wanted.platforms and getattr(record, "platform", None) not in wanted.platforms:
+                continue
+            yield record
+
+    def get(self, record_id: str) -> AnyRecord | None:
+        return next((record for record in self.records if record.id == record_id), None)
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        return set(ids) & {record.id for record in self.records}
+
+    def watermark(self) -> int:
+        return len(self.records)
+
+
+def list_store(records: Sequence[AnyRecord]) -> Store:
+    """A :class:`ListStore` as the protocol it serves a part of."""
+    return cast("Store", ListStore(records))
