@@ -174,12 +174,13 @@ class Measure:
         return [self._from_buckets(items, q) for q in wanted]
 
     def _from_buckets(self, items: list[tuple[int, int]], q: float) -> float:
-        rank, seen = q * (self.count - 1), 0
+        rank, seen, value = q * (self.count - 1), 0, self._maximum
         for index, count in items:
             seen += count
             if seen > rank:
+                value = _bucket_value(index)
                 break
-        return min(max(_bucket_value(index), self._minimum), self._maximum)
+        return min(max(value, self._minimum), self._maximum)
 
     def _filled_bins(self) -> list[Bin]:
         first, last = min(self._bins), max(self._bins)
@@ -229,10 +230,11 @@ class Tally:
 
 
 def short_name(value: object, limit: int = 200) -> str:
-    """A value as a name that can be shown: text of at most ``limit`` characters, ``(none)`` for what is absent."""
+    """A value as a name that can be shown and encoded: at most ``limit`` characters, ``(none)`` for what is absent."""
     if value is None or value == "":
         return "(none)"
-    text = value if isinstance(value, str) else str(value)
+    text = value[: limit + 1] if isinstance(value, str) else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair cannot be written anywhere
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

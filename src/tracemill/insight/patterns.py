@@ -1,0 +1,236 @@
+"""Frequent sequences of tools, with how often they occur, how often they end well and how long they take.
+
+A pattern is a run of tools called directly one after another within a trajectory. Its ``support`` is the number of
+trajectories it occurs in. Counting keeps at most :data:`ROOM` patterns: when they do not fit, the rarer half is let go and
+the largest support let go is added to ``error``. A pattern's true support is then at most ``error`` larger than stated
+(lossy counting after Manku and Motwani 2002); with ``error`` 0 it is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+from tracemill.insight.measures import Rate, Share, Tally, rate, shares, short_name
+from tracemill.insight.trajectories import Call, Trajectory
+
+LENGTHS = (2, 3, 4)
+ROOM = 20_000
+_FREQUENT, _OCCASIONAL = 0.2, 0.05
+_TYPICAL, _COMMON = 6, 3
+
+
+class ToolPerformance(Struct, frozen=True):
+    """One tool as the trajectories show it: ``succeeded`` and the mean time only over calls that state them."""
+
+    tool: str
+    calls: int
+    succeeded: Rate
+    mean_ms: float | None
+    parameters: list[Share]
+    failures: list[Share]
+
+
+class ToolPattern(Struct, frozen=True):
+    """A sequence of tools. ``support`` counts trajectories, ``occurrences`` also repetitions within one.
+
+    ``share`` is the support over all trajectories that call a tool. ``succeeded`` is over those of its trajectories whose
+    outcome is known. ``mean_ms`` is the mean time of one run through the sequence, over the occurrences of which every
+    call states its time.
+    """
+
+    tools: list[str]
+    support: int
+    share: float
+    occurrences: int
+    succeeded: Rate
+    mean_ms: float | None
+
+
+@dataclass(slots=True)
+class _Seen:
+    support: int = 0
+    occurrences: int = 0
+    succeeded: int = 0
+    known: int = 0
+    duration_ms: float = 0.0
+    timed: int = 0
+
+
+@dataclass(slots=True)
+class _Tool:
+    calls: int = 0
+    succeeded: int = 0
+    known: int = 0
+    duration_ms: float = 0.0
+    timed: int = 0
+    parameters: Tally = field(default_factory=lambda: Tally(40))
+    failures: Tally = field(default_factory=lambda: Tally(40))
+
+
+class PatternCounter:
+    """Counts the tool sequences of trajectories as they come."""
+
+    def __init__(self, lengths: Sequence[int] = LENGTHS, room: int = ROOM) -> None:
+        self._lengths = tuple(lengths)
+        self._room = room
+        self._seen: dict[tuple[str, ...], _Seen] = {}
+        self._tools: dict[str, _Tool] = {}
+        self.trajectories = 0
+        self.error = 0
+
+    def add(self, trajectory: Trajectory) -> None:
+        """Count one trajectory."""
+        calls = [call for call in trajectory.calls if call.tool]
+        if not calls:
+            return
+        self.trajectories += 1
+        for call in calls:
+            self._add_call(call)
+        met: set[tuple[str, ...]] = set()
+        for tools, run in _runs(calls, self._lengths):
+            seen = self._seen.setdefault(tools, _Seen())
+            seen.occurrences += 1
+            times = [call.duration_ms for call in run]
+            if all(_is_time(time) for time in times):
+                seen.duration_ms += sum(time for time in times if time is not None)
+                seen.timed += 1
+            met.add(tools)
+        for tools in met:
+            seen = self._seen[tools]
+            seen.support += 1
+            seen.known += trajectory.success is not None
+            seen.succeeded += trajectory.success is True
+        if len(self._seen) > self._room:
+            self._let_go()
+
+    def _add_call(self, call: Call) -> None:
+        name = short_name(call.tool)
+        if name not in self._tools and len(self._tools) >= self._room // 10:
+            return
+        tool = self._tools.setdefault(name, _Tool())
+        tool.calls += 1
+        if call.success is not None:
+            tool.known += 1
+            tool.succeeded += call.success
+        if call.duration_ms is not None and _is_time(call.duration_ms):
+            tool.duration_ms += call.duration_ms
+            tool.timed += 1
+        for key in call.keys:
+            tool.parameters.add(key)
+        if call.success is False:
+            tool.failures.add(call.error or "(no type)")
+
+    def _let_go(self) -> None:
+        supports = sorted(seen.support for seen in self._seen.values())
+        limit = supports[len(supports) // 2]
+        self.error += limit
+        self._seen = {tools: seen for tools, seen in self._seen.items() if seen.support > limit}
+
+    def patterns(self, limit: int = 20, minimum_support: int = 2) -> list[ToolPattern]:
+        """The most frequent patterns. A pattern that only ever occurs inside one longer pattern is left to that one."""
+        frequent = {tools: seen for tools, seen in self._seen.items() if seen.support >= minimum_support}
+        swallowed = {
+            part
+            for tools, seen in frequent.items()
+            for part in (tools[1:], tools[:-1])
+            if part in frequent and frequent[part].occurrences == seen.occurrences
+        }
+        ordered = sorted(
+            ((tools, seen) for tools, seen in frequent.items() if tools not in swallowed),
+            key=lambda item: (-item[1].support, -item[1].occurrences, -len(item[0]), item[0]),
+        )
+        return [
+            ToolPattern(
+                list(tools),
+                seen.support,
+                seen.support / self.trajectories,
+                seen.occurrences,
+                rate(seen.succeeded, seen.known),
+                seen.duration_ms / seen.timed if seen.timed else None,
+            )
+            for tools, seen in ordered[:limit]
+        ]
+
+    def tools(self) -> dict[str, ToolPerformance]:
+        """What the trajectories show of each tool, by name."""
+        return {
+            name: ToolPerformance(
+                name,
+                tool.calls,
+                rate(tool.succeeded, tool.known),
+                tool.duration_ms / tool.timed if tool.timed else None,
+                shares(tool.parameters.counts, tool.calls)[:_TYPICAL],
+                shares(tool.failures.counts)[:_COMMON],
+            )
+            for name, tool in sorted(self._tools.items())
+        }
+
+
+def _runs(calls: Sequence[Call], lengths: Sequence[int]) -> Iterator[tuple[tuple[str, ...], Sequence[Call]]]:
+    names = [short_name(call.tool) for call in calls]
+    for length in lengths:
+        for start in range(len(calls) - length + 1):
+            yield tuple(names[start : start + length]), calls[start : start + length]
+
+
+def _is_time(value: float | None) -> bool:
+    return value is not None and 0 <= value < float("inf")
+
+
+def tool_execution_pattern(pattern: ToolPattern, tools: dict[str, ToolPerformance]) -> dict[str, Any]:
+    """A pattern as a LLMunix ``tool_execution_pattern``.
+
+    ``pattern_id`` is a function of the tools. ``pattern_type`` is what can be told without guessing at a meaning:
+    ``repetition`` (one tool again and again) or ``sequence``. ``frequency`` is high from 20 % of the trajectories that
+    call a tool, medium from 5 %, else low. ``avg_latency`` is in seconds, as ``8.5s``; what is not known is left out.
+    """
+    repeats = len(set(pattern.tools)) == 1
+    share = pattern.share
+    return {
+        "tool_execution_pattern": _without_none(
+            {
+                "pattern_id": "pattern_"
+                + hashlib.sha256("\x1f".join(pattern.tools).encode("utf-8", "surrogatepass")).hexdigest()[:12],
+                "pattern_type": "repetition" if repeats else "sequence",
+                "frequency": "high" if share >= _FREQUENT else "medium" if share >= _OCCASIONAL else "low",
+                "support": pattern.support,
+                "success_rate": _rounded(pattern.succeeded.value),
+                "avg_latency": _seconds(pattern.mean_ms),
+                "sequence": [_llmunix_tool(name, tools.get(name)) for name in pattern.tools],
+            }
+        )
+    }
+
+
+def _llmunix_tool(name: str, tool: ToolPerformance | None) -> dict[str, Any]:
+    if tool is None:
+        return {"tool": name}
+    performance = _without_none(
+        {
+            "avg_latency": _seconds(tool.mean_ms),
+            "success_rate": _rounded(tool.succeeded.value),
+            "common_failures": [failure.name for failure in tool.failures] or None,
+        }
+    )
+    return {
+        "tool": name,
+        "typical_inputs": {"parameters": [parameter.name for parameter in tool.parameters]},
+        "performance": performance,
+    }
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _seconds(milliseconds: float | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds / 1000:.1f}s"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
