@@ -23,6 +23,9 @@ from tracemill.export.formats import Format, Lost, is_empty, pointer
 _ACCEPTED = {"starts_with_assistant"}
 """What :func:`tracemill.core.messages.problems` finds and trainers take: applications that greet first are common."""
 
+_GONE = "field_not_in_format"
+"""The one reason by which a field may be missing; what is listed for another is there in another form."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -40,12 +43,11 @@ def check_row(data: bytes, example: Example, made: Format, lost: Sequence[Lost])
         return Fault("not_json", str(error))
     if not isinstance(row, dict):
         return Fault("not_json", "the row is no object")
-    return next(_faults(row, example, made, {entry.path for entry in lost}), None)
+    return next(_faults(row, example, made, {entry.path: entry.reason for entry in lost}), None)
 
 
-def _faults(row: dict[str, Any], example: Example, made: Format, lost: set[str]) -> Iterator[Fault]:
-    allowed = {*made.sides, *made.values, "tools", "parallel_tool_calls"}
-    if unknown := row.keys() - allowed:
+def _faults(row: dict[str, Any], example: Example, made: Format, lost: dict[str, str]) -> Iterator[Fault]:
+    if unknown := row.keys() - {*made.sides, *made.values, "tools", "parallel_tool_calls"}:
         yield Fault("unknown_key", f"the row has {sorted(unknown)}")
     for side in made.sides:
         yield from _check_side(row.get(side), getattr(example, side), f"/{side}", lost)
@@ -53,6 +55,9 @@ def _faults(row: dict[str, Any], example: Example, made: Format, lost: set[str])
         expected = getattr(example, name)
         if not _equal(row.get(name), expected) and not (name not in row and is_empty(expected)):
             yield Fault("value_changed", f"{name} is not the example's")
+    parallel = made.marks_parallel_calls and any(len(m.get("tool_calls") or ()) > 1 for m in row["messages"])
+    if row.get("parallel_tool_calls") is not (True if parallel else None):
+        yield Fault("value_changed", "parallel_tool_calls is not what the messages say")
     if getattr(example, "tail", None) and "/tail" not in lost:
         yield Fault("tail_not_listed", "messages after the last answer are neither in the row nor listed")
     for conversation in made.conversations:
@@ -61,7 +66,7 @@ def _faults(row: dict[str, Any], example: Example, made: Format, lost: set[str])
         yield from _check_answers(row, made)
 
 
-def _check_side(found: Any, source: list[Message], path: str, lost: set[str]) -> Iterator[Fault]:
+def _check_side(found: Any, source: list[Message], path: str, lost: dict[str, str]) -> Iterator[Fault]:
     if not isinstance(found, list) or len(found) != len(source):
         yield Fault("messages_missing", f"{path} has not the example's {len(source)} messages")
         return
@@ -70,7 +75,7 @@ def _check_side(found: Any, source: list[Message], path: str, lost: set[str]) ->
             yield from _account(theirs, mine, f"{path}/{at}", lost)
 
 
-def _account(source: Any, found: Any, path: str, lost: set[str]) -> Iterator[Fault]:
+def _account(source: Any, found: Any, path: str, lost: dict[str, str]) -> Iterator[Fault]:
     """Follow two values side by side down to what differs."""
     if path in lost:
         if not _allowed(source, found):
@@ -87,12 +92,12 @@ def _account(source: Any, found: Any, path: str, lost: set[str]) -> Iterator[Fau
         yield Fault("value_changed", f"{path} is not what was captured")
 
 
-def _account_object(source: dict[str, Any], found: dict[str, Any], path: str, lost: set[str]) -> Iterator[Fault]:
+def _account_object(source: dict[str, Any], found: dict[str, Any], path: str, lost: dict[str, str]) -> Iterator[Fault]:
     for key, value in source.items():
         place = path + pointer(str(key))
         if key in found:
             yield from _account(value, found[key], place, lost)
-        elif not is_empty(value) and place not in lost and not _position(key, value, path):
+        elif not is_empty(value) and lost.get(place) != _GONE and not _position(key, value, path):
             yield Fault("value_lost", f"{place} is neither in the row nor listed as lost")
     for key in found.keys() - source.keys():
         if not is_empty(found[key]) and (key, found[key]) != ("type", "function"):
@@ -143,8 +148,18 @@ def _check_conversation(messages: list[Message], made: Format) -> Iterator[Fault
         if problem.reason in _ACCEPTED or (problem.reason == "unanswered_call" and problem.index == last):
             continue  # the results of the last calls are in the tail, where no format can hold them
         yield Fault(problem.reason, f"message {problem.index}: {problem.detail}")
+    if made.dialect.fields is not None:  # a format that keeps messages as captured keeps odd calls too
+        yield from _check_calls(messages)
     if not messages:
         yield Fault("no_messages", f"a row of {made.name} without messages")
+
+
+def _check_calls(messages: list[Message]) -> Iterator[Fault]:
+    for at, message in enumerate(messages):
+        for call in message.get("tool_calls") or ():
+            name = call.get("function", {}).get("name")
+            if call.get("type") != "function" or not isinstance(name, str) or not name:
+                yield Fault("malformed_tool_calls", f"message {at} calls no function by name")
 
 
 def _check_answers(row: dict[str, Any], made: Format) -> Iterator[Fault]:

@@ -33,6 +33,7 @@ from tracemill.core.examples import (
 )
 from tracemill.core.records import Message
 from tracemill.dataset.history import call_ids
+from tracemill.export.loader import as_loaded
 
 INTEGER_RANGE = range(-(2**63), 2**64)
 """Integers that readers of JSON Lines hold; beyond it, one number makes ``datasets`` refuse the whole file."""
@@ -93,6 +94,7 @@ class Format:
     conversations: tuple[tuple[str, ...], ...]
     values: tuple[str, ...] = ()
     ends_with_answer: bool = True
+    marks_parallel_calls: bool = False
 
     def row(self, example: Example) -> tuple[dict[str, Any], list[Lost]]:
         """The row of an example and what it lacks. Raises RefusedError."""
@@ -109,7 +111,7 @@ class Format:
             if self.dialect.plain:
                 _check_numbers(example.tools, "/tools", lost)
         lost.extend(_beyond(example))
-        if self.name == "openai-chat" and any(_parallel(message) for message in row["messages"]):
+        if self.marks_parallel_calls and any(_parallel(message) for message in row["messages"]):
             row["parallel_tool_calls"] = True
         return row, lost
 
@@ -117,7 +119,7 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     made.name: made
     for made in (
-        Format("openai-chat", SupervisedExample, OPENAI, ("messages",), (("messages",),)),
+        Format("openai-chat", SupervisedExample, OPENAI, ("messages",), (("messages",),), marks_parallel_calls=True),
         Format("trl-sft", SupervisedExample, TRL, ("messages",), (("messages",),)),
         Format(
             "trl-dpo",
@@ -245,12 +247,12 @@ def _arguments(arguments: Any, path: str, dialect: Dialect, lost: list[Lost]) ->
 
 
 def _check_numbers(value: Any, path: str, lost: list[Lost]) -> None:
-    """Refuse numbers that no reader holds; note those that ``datasets`` (as of 5.2) rounds when it loads the file."""
+    """Refuse numbers that no reader holds; note those that ``datasets`` does not read as they stand."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise RefusedError("number_not_finite", f"{path} is {value}")
-        if not _read_exactly(value):
-            lost.append(Lost(path, "rounded_when_loaded", repr(value)))
+        if (loaded := as_loaded(value)) != value:
+            lost.append(Lost(path, "changed_when_loaded", f"{value!r} is read as {loaded!r}"))
     elif isinstance(value, int) and not isinstance(value, bool):
         if value not in INTEGER_RANGE:
             raise RefusedError("integer_too_large", f"{path} has {value.bit_length()} bits")
@@ -260,11 +262,6 @@ def _check_numbers(value: Any, path: str, lost: list[Lost]) -> None:
     elif isinstance(value, list):
         for at, child in enumerate(value):
             _check_numbers(child, f"{path}/{at}", lost)
-
-
-def _read_exactly(value: float) -> bool:
-    """Whether a number survives the JSON reader of ``datasets``, which keeps ten decimals, and ten digits beyond 1e15."""
-    return round(value, 10) == value and (abs(value) < 1e15 or float(f"{value:.10g}") == value)
 
 
 def _parallel(message: Message) -> bool:

@@ -1,0 +1,143 @@
+"""Exports on disk: whole, repeatable, and with a list of everything they do not hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.dataset.support import calls, feedback, interaction, list_store, record_id, result, says, validation
+from tracemill.core.errors import DatasetError, ExportError
+from tracemill.core.examples import Loss
+from tracemill.core.records import AnyRecord
+from tracemill.dataset.build import build_version
+from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.version import Version
+from tracemill.export.write import export_version
+
+
+def records() -> Iterator[AnyRecord]:
+    for n in range(12):
+        yield interaction(str(n), [says("user", f"q{n}")], response=says("assistant", "a", reasoning="r"), success=True)
+        yield feedback(f"thumb {n}", str(n), kind="thumbs_up")
+    yield interaction("half", [says("user", "\ud800")], response=says("assistant", "a"), success=True)
+    yield interaction("open", [says("user", "q"), calls("f", "{", "c1"), result("c1", "r", "f")], success=True)
+    yield interaction("flow", [says("user", "build")], artifact={"a": 1})
+    yield validation("edit", "flow", edited={"a": 2}, user_edited=True)
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Version:
+    store = list_store(list(records()))
+    return build_version(store, Recipe(name="demo", split={"train": 0.7, "test": 0.3}), tmp_path / "datasets")
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_an_export_lies_beside_the_datasets_and_says_what_it_is(version: Version, tmp_path: Path) -> None:
+    report = export_version(version, "openai-chat")
+    assert report.path == tmp_path / "exports" / "demo-v1-openai-chat"
+    manifest = json.loads((report.path / "export.json").read_bytes())
+    assert manifest == json.loads(msgspec.json.encode(report.manifest))
+    assert manifest["manifest_sha256"] == hashlib.sha256((version.path / "manifest.json").read_bytes()).hexdigest()
+    for file in manifest["files"]:
+        data = (report.path / file["path"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
+        assert data.count(b"\n") == file["rows"]
+    assert {path.name for path in report.path.iterdir()} == {file["path"] for file in manifest["files"]} | {
+        "export.json",
+        ".lock",
+    }
+    assert report.rows == sum(len(lines(report.path / f"{split}.jsonl")) for split in manifest["rows"]) == 13
+
+
+def test_rows_and_losses_account_for_every_example(version: Version) -> None:
+    report = export_version(version, "trl-sft")
+    losses = [msgspec.convert(loss, Loss) for loss in lines(report.path / "losses.jsonl")]
+    refused = {loss.example: loss for loss in losses if loss.row is None}
+    assert {loss.reason for loss in refused.values()} == {"lone_surrogate", "arguments_not_json"}
+    assert report.manifest.refused == {"lone_surrogate": 1, "arguments_not_json": 1}
+    assert report.manifest.losses == {"field_not_in_format": 12}
+    for split in version.splits():
+        written = [example for example in version.examples(split, "supervised") if example.id not in refused]
+        rows = lines(report.path / f"{split}.jsonl")
+        assert [row["messages"][0]["content"] for row in rows] == [
+            example.messages[0]["content"]  # type: ignore[union-attr]
+            for example in written
+        ]
+        for loss in losses:
+            if loss.split == split and loss.row is not None:
+                assert written[loss.row - 1].id == loss.example
+                assert loss.path == "/messages/1/reasoning"
+
+
+def test_exporting_again_gives_the_same_bytes_and_removes_what_is_stale(version: Version, tmp_path: Path) -> None:
+    to = tmp_path / "mine"
+    to.mkdir()
+    (to / "validation.jsonl").write_text("old\n")
+    (to / "notes.txt").write_text("keep me")
+    first = export_version(version, "trl-kto", to)
+    before = {path.name: path.read_bytes() for path in to.iterdir()}
+    assert "validation.jsonl" not in before
+    assert before["notes.txt"] == b"keep me"
+    again = export_version(version, "trl-kto", to)
+    assert {path.name: path.read_bytes() for path in to.iterdir()} == before
+    assert again == first
+
+
+def test_an_interrupted_export_is_told_by_its_missing_manifest(version: Version) -> None:
+    done = export_version(version, "trl-sft")
+
+    def stop(stage: str, count: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_version(version, "trl-sft", progress=stop)
+    assert not (done.path / "export.json").exists()
+    assert not list(done.path.glob(".*draft"))
+    assert export_version(version, "trl-sft") == done
+
+
+def test_what_cannot_be_exported_is_said(version: Version) -> None:
+    with pytest.raises(ExportError, match="no format 'trl-stf'") as caught:
+        export_version(version, "trl-stf")
+    assert caught.value.hint == (
+        "Did you mean trl-sft? Formats: openai-chat, trl-sft, trl-dpo, trl-kto, trajectory-preference."
+    )
+    with pytest.raises(ExportError, match="demo@v1 has no trajectory_preference examples") as caught:
+        export_version(version, "trajectory-preference")
+    assert caught.value.hint == "It has examples for: openai-chat (14), trl-sft (14), trl-dpo (1), trl-kto (12)."
+
+
+def test_a_damaged_version_is_not_exported(version: Version) -> None:
+    path = next(version.path.glob("*-labelled.jsonl"))
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DatasetError, match="no example"):
+        export_version(version, "trl-kto")
+
+
+def test_progress_counts_examples(version: Version) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    export_version(version, "trl-kto", progress=lambda *step: seen.append(step))
+    assert seen == [("export trl-kto", 12, 12)]
+
+
+def test_a_corrected_workflow_becomes_a_dpo_row(version: Version) -> None:
+    report = export_version(version, "trl-dpo")
+    (split,) = report.manifest.rows
+    assert lines(report.path / f"{split}.jsonl") == [
+        {
+            "prompt": [says("user", "build")],
+            "chosen": [says("assistant", '{"a": 2}')],
+            "rejected": [says("assistant", '{"a": 1}')],
+        }
+    ]
+    assert record_id("edit") in next(version.examples(type="preference")).sources
