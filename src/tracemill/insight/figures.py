@@ -16,9 +16,7 @@ from tracemill.insight.patterns import ToolPattern
 
 
 class Scope(Struct, frozen=True):
-    """What was looked at. ``bodies`` counts the records whose content was read, out of ``records``; ``places`` the last
-    stored place it reaches.
-    """
+    """What was looked at. ``bodies`` counts the records whose content was read, out of ``records``."""
 
     platform: str | None
     first_day: date | None
@@ -43,7 +41,8 @@ class Outcomes(Struct, frozen=True):
 
 class ToolUse(Struct, frozen=True):
     """One tool. ``called`` counts calls in messages, ``ran`` and ``failed`` the actions of steps, ``succeeded`` those
-    actions that state how they went; the mean time is over the actions that state one.
+    actions that state how they went; the mean time is over the actions that state one. ``trajectories`` is the success rate
+    of the trajectories that call it.
     """
 
     tool: str
@@ -51,6 +50,7 @@ class ToolUse(Struct, frozen=True):
     ran: int
     failed: int
     succeeded: Rate
+    trajectories: Rate
     mean_ms: float | None
     parameters: list[Share]
     failures: list[Share]

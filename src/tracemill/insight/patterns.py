@@ -25,11 +25,15 @@ _TYPICAL, _COMMON = 6, 3
 
 
 class ToolPerformance(Struct, frozen=True):
-    """One tool as the trajectories show it: ``succeeded`` and the mean time only over calls that state them."""
+    """One tool as the trajectories show it: ``succeeded`` and the mean time only over calls that state them.
+
+    ``trajectories`` is the success rate of the trajectories that call the tool and whose outcome is known.
+    """
 
     tool: str
     calls: int
     succeeded: Rate
+    trajectories: Rate
     mean_ms: float | None
     parameters: list[Share]
     failures: list[Share]
@@ -64,6 +68,8 @@ class _Seen:
 @dataclass(slots=True)
 class _Tool:
     calls: int = 0
+    trajectories: int = 0
+    trajectories_succeeded: int = 0
     succeeded: int = 0
     known: int = 0
     duration_ms: float = 0.0
@@ -91,6 +97,10 @@ class PatternCounter:
         self.trajectories += 1
         for call in calls:
             self._add_call(call)
+        if trajectory.success is not None:
+            for tool in {short_name(call.tool) for call in calls} & self._tools.keys():
+                self._tools[tool].trajectories += 1
+                self._tools[tool].trajectories_succeeded += trajectory.success
         met: set[tuple[str, ...]] = set()
         for tools, run in _runs(calls, self._lengths):
             seen = self._seen.setdefault(tools, _Seen())
@@ -163,6 +173,7 @@ class PatternCounter:
                 name,
                 tool.calls,
                 rate(tool.succeeded, tool.known),
+                rate(tool.trajectories_succeeded, tool.trajectories),
                 tool.duration_ms / tool.timed if tool.timed else None,
                 shares(tool.parameters.counts, tool.calls)[:_TYPICAL],
                 shares(tool.failures.counts)[:_COMMON],

@@ -128,6 +128,7 @@ def _tools(rows: list[ToolRow], seen: dict[str, ToolPerformance]) -> list[ToolUs
                 ran[name],
                 failed[name],
                 known.succeeded if known is not None else rate(0, 0),
+                known.trajectories if known is not None else rate(0, 0),
                 duration[name] / timed[name] if timed[name] else None,
                 known.parameters if known is not None else [],
                 known.failures if known is not None else [],
