@@ -78,7 +78,8 @@ class Ledger:
 def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
     """The ledger of a build whose shards are complete. Reads the columns twice."""
     ledger = Ledger()
-    ends: dict[bytes, list[int]] = {}
+    ends: dict[bytes, int] = {}
+    more_ends: dict[bytes, list[int]] = {}  # trajectories that several calls ended with: few, and lists are large
     for shard in all_shards:
         ledger.bases.append(len(ledger.ids))
         for row in shard.columns():
@@ -87,7 +88,9 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
             ledger.attached.extend(id_bytes(record_id) for record_id in row.attached)
             ledger.selected.append(row.dropped is None)
             if row.spine:
-                ends.setdefault(row.spine[-DIGEST_BYTES:], []).append(number)
+                end = row.spine[-DIGEST_BYTES:]
+                if ends.setdefault(end, number) != number:
+                    more_ends.setdefault(end, []).append(number)
             if row.task is not None:
                 place = TrialPlace(number, row.score, shard.number, row.offset, row.length)
                 ledger.tasks.setdefault(row.task, []).append(place)
@@ -95,6 +98,8 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
     for shard in all_shards:
         for row in shard.columns():
             for at in range(0, len(row.spine) - DIGEST_BYTES, DIGEST_BYTES):
-                for number in ends.get(row.spine[at : at + DIGEST_BYTES], ()):
-                    ledger.superseded[number] = 1
+                prefix = row.spine[at : at + DIGEST_BYTES]
+                if prefix in ends:
+                    for number in (ends[prefix], *more_ends.get(prefix, ())):
+                        ledger.superseded[number] = 1
     return ledger

@@ -33,6 +33,7 @@ from tracemill.dataset.shards import Draft, Shard, decode_draft
 from tracemill.dataset.sort import RunWriter, grouped, merge_runs
 from tracemill.dataset.split import precedence
 
+BOTH_SIDES = 3
 FATES = "fates.jsonl"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
@@ -81,7 +82,6 @@ class Merge:
         files: dict[tuple[str, str], WholeFile] = {}
         rank = precedence(self.recipe.split)
         sides: dict[bytes, int] = {}
-        opposed_types: dict[bytes, str] = {}
         done = 0
         for key, payloads in grouped(merge_runs(runs, self.work, "drafts")):
             by_split = self._by_split([decode_draft(payload) for payload in payloads], fates)
@@ -101,12 +101,13 @@ class Merge:
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
             if (opposed := drafts[0].opposed) is not None:
-                sides[opposed] = sides.get(opposed, 0) | drafts[0].side
-                opposed_types[opposed] = tag
+                before = sides.get(opposed, 0)
+                sides[opposed] = before | drafts[0].side
+                if sides[opposed] == BOTH_SIDES != before:
+                    self.merged.contradictions[tag] += 1
             done += 1
             if self.progress is not None and done % _REPORT_EVERY == 0:
                 self.progress("write examples", done, None)
-        self.merged.contradictions.update(opposed_types[key] for key, both in sides.items() if both == 3)
         if self.progress is not None:
             self.progress("write examples", done, done)
         return list(files.values())

@@ -22,7 +22,7 @@ from tracemill.dataset.sort import RunWriter
 
 CHUNK_PAIRS = 500
 """Pairs that one chunk of tasks makes, about."""
-CACHE_BYTES = 64 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
 """Size of the trials that are kept in memory, encoded."""
 _MADE = struct.Struct("<16sQ")
 

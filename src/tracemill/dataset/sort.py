@@ -18,10 +18,12 @@ from tracemill.core.errors import DatasetError
 from tracemill.dataset.files import WholeFile
 
 KEY_BYTES = 16
-RUN_BYTES = 32 * 1024 * 1024
+RUN_BYTES = 16 * 1024 * 1024
 """Size of the entries that one run collects in memory before it is written."""
 FAN_IN = 128
 """Runs that are open at once."""
+_ENTRY_BYTES = 180
+"""What an entry takes in memory beside its payload."""
 Entry: TypeAlias = tuple[bytes, bytes]
 _HEADER = struct.Struct("<16sQ")
 
@@ -38,7 +40,7 @@ class RunWriter:
     def add(self, key: bytes, payload: bytes) -> None:
         """Add one entry, in any order."""
         self._entries.append((key, payload))
-        self._size += len(payload) + 100
+        self._size += len(payload) + _ENTRY_BYTES
         if self._size >= self._limit:
             self._spill()
 

@@ -40,6 +40,8 @@ from tracemill.sdk.spool import (
 logger = logging.getLogger("tracemill")
 SMALLEST_SEGMENT = 64 * 1024
 _LONGEST_BACKOFF = 30.0
+_PATIENCE = 8
+"""Failures in a row for no stated reason after which the record that causes them is looked for and set aside."""
 _POLL = 0.05
 
 
@@ -52,6 +54,8 @@ class State:
         self.open_delivery = open_delivery
         self.pid = os.getpid()
         self.lock = threading.Lock()
+        self.writer = 0
+        """The thread that is copying a record in, so that a signal handler in it does not wait for itself."""
         self.queue: deque[tuple[AnyRecord, int]] = deque()
         self.queued_bytes = 0
         self.drops: deque[str] = deque()
@@ -300,6 +304,8 @@ def deliver_forever(state: State) -> None:
         except Exception as error:  # noqa: BLE001 - a delivery is somebody else's code; the spool keeps the records
             failures += 1
             moved = 0
+            if batches is not None and failures >= _PATIENCE:
+                batches.distrust = True
             _say_delivery(state, f"{type(error).__name__}: {error}")
         if state.stopping and (monotonic() > state.stop_delivery_at or (not failures and not state.spooled())):
             return

@@ -80,10 +80,18 @@ class Client:
         """
         if not self.settings.enabled:
             return ""
+        state = self._state
+        if state is None or self._closed:
+            state = self._start_again()
+        if state is None:
+            self._count_outside("closed" if self._closed else "spool_error")
+            return str(fields.get("id") or new_id())
+        sequence = state.take_number()
         try:
-            return self._capture(record_type, fields)
+            return self._capture(state, sequence, record_type, fields)
         except Exception as error:  # the host must never fail because of us
-            self.note_failure(error)
+            state.drops.append("internal_error")
+            self._complain(error)
             if self.raises:
                 raise
             return ""
@@ -93,14 +101,7 @@ class Client:
         self._count_outside("internal_error")
         self._complain(error)
 
-    def _capture(self, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
-        state = self._state
-        if state is None or self._closed:
-            state = self._start_again()
-            if state is None:
-                self._count_outside("closed" if self._closed else "spool_error")
-                return str(fields.get("id") or new_id())
-        sequence = state.take_number()
+    def _capture(self, state: State, sequence: int, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
         size = estimate(fields)
         kept = fields if size < LARGE else snapshot(fields)
         record = record_type(
@@ -125,9 +126,12 @@ class Client:
             payload = codec.encode_fast(record)
         except codec.NOT_FAST:
             return False
-        lock = state.lock
+        lock, thread = state.lock, threading.get_ident()
+        if state.writer == thread:
+            return False  # a signal handler has interrupted this very function
         if not (lock.acquire(blocking=False) or lock.acquire(timeout=_LOCK_PATIENCE)):
             return False
+        state.writer = thread
         try:
             segment = state.current
             if segment is None or not segment.room(len(payload)) or len(payload) > self.settings.record_max_bytes:
@@ -137,6 +141,7 @@ class Client:
             state.folder.ledger.set("captured", state.captured)
             wanted = state.spare is None and segment.written > segment.size // 2
         finally:
+            state.writer = 0
             lock.release()
         if wanted:
             state.wake.set()

@@ -402,9 +402,10 @@ def _prediction(result: Any, react: Any) -> dict[str, Any]:
     fields = prediction_fields(result)
     if not fields:
         return {"extra": {"prediction": result}} if result is not None else {}
-    known = {
-        name: fields.pop(name) for name in ("reasoning", "tools_used", "tool_call_count", "response") if name in fields
-    }
+    known: dict[str, Any] = {}
+    for name in ("reasoning", "tools_used", "tool_call_count", "response"):
+        if name in fields:
+            known[name] = fields.pop(name)
     if isinstance(known.get("response"), str):
         known["response"] = _answer(known["response"])
     return {**known, "extra": {"prediction": fields} if fields else None}

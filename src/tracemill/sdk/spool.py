@@ -134,6 +134,8 @@ class Batches:
         self._workspace = workspace
         self.delivery = delivery
         self._records = records
+        self.distrust = False
+        """Set when the delivery keeps failing for no stated reason: then a record that makes it fail alone is buried."""
 
     def of(self, segment: Segment, start: int, end: int) -> Iterator[tuple[list[bytes], int, int]]:
         """Batches of a segment: payloads, the offset after them, and how many stretches of damage were passed."""
@@ -161,9 +163,14 @@ class Batches:
         except DeliveryError as error:
             if error.retry:
                 raise
-            if len(items) == 1:
-                bury(self._workspace, items[0], "refused", error.message, producer)
-                return Delivered(0, 1)
+            why = error.message
+        except Exception as error:  # a delivery is somebody else's code
+            if not self.distrust:
+                raise
+            why = f"{type(error).__name__}: {error}"
+        if len(items) == 1:
+            bury(self._workspace, items[0], "refused", why, producer)
+            return Delivered(0, 1)
         middle = len(items) // 2
         first, second = self.deliver(items[:middle], producer), self.deliver(items[middle:], producer)
         return Delivered(first.stored + second.stored, first.dead_lettered + second.dead_lettered)
@@ -225,8 +232,11 @@ def deliver_folder(
         try:
             segment = Segment.open(path)
         except (SpoolError, OSError) as error:
-            drained.skipped.append(f"{path.name}: {error}")
-            path.rename(path.with_suffix(".unreadable"))
+            if not never_begun(path):
+                drained.skipped.append(f"{path.name}: {error}")
+                keep = workspace / SPOOL / DEAD / f"{folder.producer}-{path.name}"
+                keep.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.rename(keep)
             continue
         try:
             for items, end, damaged in batches.of(segment, segment.delivered, segment.size):
@@ -251,6 +261,15 @@ def note_delivered(ledger: Ledger, segment: Segment, end: int, result: Delivered
     ledger.add("stored", result.stored)
     ledger.add("dead_lettered", result.dead_lettered)
     segment.set_delivered(end)
+
+
+def never_begun(path: Path) -> bool:
+    """Whether a segment's process was killed while it made the file: it has room, and nothing was written yet."""
+    try:
+        with path.open("rb") as file:
+            return not file.read(HEADER_BYTES).strip(b"\0")
+    except OSError:
+        return False
 
 
 def settle_damage(folder: ProducerFolder) -> None:
@@ -349,6 +368,8 @@ def _inspect_producer(path: Path, problems: list[str]) -> ProducerHealth:
         except FileNotFoundError:
             continue
         except (SpoolError, OSError) as error:
+            if never_begun(file):
+                continue
             problems.append(f"spool/{path.name}/{file.name}: {error}")
             continue
         segments += 1

@@ -242,6 +242,11 @@ class HotStore:
             self._reader.refresh(connection)
             return find_problems(connection, self._reader)
 
+    @property
+    def address(self) -> str:
+        """The database's URL without its password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
     def size(self) -> int:
         """Bytes the database takes on its device, indexes and log included."""
         if self._engine.dialect.name == "sqlite":

@@ -1,0 +1,210 @@
+"""The workspace: every verb of tracemill, in the order data takes. Commands and servers are thin faces over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from tracemill.capture.gepeto import write_tree
+from tracemill.capture.importers import ImportContext, ImportReport, import_paths
+from tracemill.core.codec import decode
+from tracemill.core.errors import DatasetError, DeliveryError, SettingError, StoreError
+from tracemill.core.pseudonym import load_pseudonymizer
+from tracemill.core.records import AnyRecord, Interaction
+from tracemill.core.settings import Settings, load_settings
+from tracemill.core.steps import Progress
+from tracemill.dataset.build import Built, build
+from tracemill.dataset.recipe import Recipe, default_recipe
+from tracemill.dataset.version import Version, find_version, list_versions
+from tracemill.export.write import ExportReport, export_version
+from tracemill.feedback.attach import attach
+from tracemill.insight.health import Health, examine
+from tracemill.insight.report import write_html
+from tracemill.insight.statistics import Statistics, collect_statistics
+from tracemill.sdk.delivery import Delivered
+from tracemill.sdk.spool import Drained, drain
+from tracemill.store.base import Filter, QuarantinedItem
+from tracemill.store.hot import HotStore, open_store
+
+
+class StoreDelivery:
+    """Delivers what the SDK spooled into the store of the same workspace, and as Gepeto files where that is asked for."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def deliver(self, items: Sequence[bytes]) -> Delivered:
+        """See :class:`tracemill.sdk.delivery.Delivery`. What the store refuses is in its quarantine."""
+        try:
+            result = self._workspace.store.append_encoded(items)
+        except StoreError as error:
+            raise DeliveryError(error.message, hint=error.hint) from error
+        if self._workspace.settings.gepeto_path:
+            refused = {refusal.index for refusal in result.refused}
+            kept = [decode(item) for index, item in enumerate(items) if index not in refused]
+            try:
+                write_tree(kept, Path(self._workspace.settings.gepeto_path))
+            except OSError as error:
+                raise DeliveryError(f"the Gepeto files cannot be written: {error}") from error
+        return Delivered(result.stored + result.duplicates, len(result.refused))
+
+    def close(self) -> None:
+        """Close the workspace."""
+        self._workspace.close()
+
+
+class Workspace:
+    """One folder: spool, store, keys, datasets, exports. Use as a context manager, or close it."""
+
+    def __init__(self, path: Path, settings: Settings, store: HotStore) -> None:
+        self.path = path
+        self.settings = settings
+        self.store = store
+
+    @classmethod
+    def open(cls, path: Path | str | None = None, *, settings: Settings | None = None) -> Workspace:
+        """Open a workspace, making its folder and the tables of its store where there are none.
+
+        Raises SettingError when the folder cannot be made, StoreError when the database cannot be opened.
+        """
+        if settings is None:
+            settings = load_settings({"workspace": None if path is None else str(path)})
+        elif path is not None:
+            settings = msgspec.structs.replace(settings, workspace=str(path))
+        folder = Path(settings.workspace)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(
+                f"the workspace {folder} cannot be made: {error}", hint="Choose another with --workspace."
+            ) from error
+        return cls(folder, settings, open_store(settings))
+
+    def close(self) -> None:
+        """Release the store."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- in
+
+    def delivery(self) -> StoreDelivery:
+        """What the SDK's background thread delivers through."""
+        return StoreDelivery(self)
+
+    def drain(self, *, progress: Progress | None = None) -> Drained:
+        """Deliver what finished or killed processes left in the spool."""
+        batch = self.settings.delivery_batch_records
+        return drain(self.path, self.delivery(), batch_records=batch, progress=progress)
+
+    def import_files(
+        self,
+        format: str,  # noqa: A002 - the word for it everywhere else
+        paths: Sequence[Path],
+        *,
+        platform: str | None = None,
+        model: str | None = None,
+        expand: bool = False,
+        rejects: Path | None = None,
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Import files of a format; see :mod:`tracemill.capture.importers`. Rejected entries go to ``rejects``."""
+        pseudonymizer = load_pseudonymizer(self.path, keep_raw=self.settings.keep_raw_user_ids)
+        context = ImportContext(platform=platform, model=model, expand=expand, pseudonymize=pseudonymizer.user)
+        reject_file = rejects if rejects is not None else self.path / "rejects" / f"{format}.jsonl"
+        return import_paths(self.store, format, paths, context=context, rejects=reject_file, progress=progress)
+
+    # -- what is there
+
+    def records(self, where: Filter | None = None, *, limit: int | None = None) -> Iterator[AnyRecord]:
+        """Records that pass a filter, in the order of storing."""
+        for number, record in enumerate(self.store.scan(where)):
+            if limit is not None and number >= limit:
+                return
+            yield record
+
+    def training_data(
+        self,
+        *,
+        platform: str | None = None,
+        success: bool | None = None,
+        with_feedback: bool | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Interaction]:
+        """Interactions, oldest first; ``with_feedback`` keeps those that have some (True) or none (False)."""
+        attached = attach(self.store) if with_feedback is not None else None
+        platforms = () if platform is None else (platform,)
+        given = 0
+        for record in self.store.scan(Filter(types=("interaction",), platforms=platforms, success=success)):
+            if limit is not None and given >= limit:
+                return
+            if attached is not None and bool(attached.of(record.id)) is not with_feedback:
+                continue
+            if isinstance(record, Interaction):
+                given += 1
+                yield record
+
+    def statistics(self, *, platform: str | None = None, progress: Progress | None = None) -> Statistics:
+        """See :mod:`tracemill.insight.statistics`."""
+        return collect_statistics(self.store, platform=platform, progress=progress)
+
+    def write_report(self, path: Path, *, platform: str | None = None) -> Statistics:
+        """Write the report as one HTML file, and give the statistics it shows."""
+        statistics = self.statistics(platform=platform)
+        write_html(statistics, path)
+        return statistics
+
+    def doctor(self, *, verify: bool = True) -> Health:
+        """See :mod:`tracemill.insight.health`."""
+        return examine(self.path, self.store, verify=verify)
+
+    def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
+        """The newest refused items."""
+        return self.store.quarantined(limit)
+
+    # -- out
+
+    @property
+    def dataset_root(self) -> Path:
+        """The folder of all dataset versions."""
+        return self.path / "datasets"
+
+    def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
+        """Build a version of a dataset, or give the one there already is of the same records and recipe."""
+        return build(self.store, recipe or default_recipe(), self.dataset_root, progress=progress)
+
+    def datasets(self, name: str | None = None) -> list[Version]:
+        """Every dataset version, or those of one name."""
+        return list_versions(self.dataset_root, name)
+
+    def dataset(self, reference: str) -> Version:
+        """The version of ``name@v3``, or the newest of ``name``. Raises DatasetError when there is none."""
+        if not reference:
+            raise DatasetError("no dataset is named", hint="Give a name, or name@v1.")
+        return find_version(self.dataset_root, reference)
+
+    def export(
+        self,
+        reference: str,
+        format: str,  # noqa: A002 - the word for it everywhere else
+        to: Path | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write a dataset version in a trainer's format."""
+        return export_version(self.dataset(reference), format, to, progress=progress)
+
+    def write_gepeto(self, to: Path, *, platform: str | None = None) -> int:
+        """Write the records as a Gepeto tree of JSON files; returns how many."""
+        platforms = () if platform is None else (platform,)
+        return write_tree(self.store.scan(Filter(platforms=platforms)), to)
