@@ -254,9 +254,25 @@ def test_a_workspace_that_cannot_be_written_costs_nothing_but_records(tmp_path: 
     blocked.write_text("not a folder")
     client = Client(blocked / "workspace", settings(blocked / "workspace"))
     assert client.capture(Interaction, {"messages": MESSAGES})
+    assert not client.flush()
+    counts = client.counts()
+    assert (counts.captured, counts.queued, counts.unaccounted) == (1, 1, 0)
+    client.close()
     counts = client.counts()
     assert (counts.captured, counts.dropped, counts.unaccounted) == (1, {"spool_error": 1}, 0)
+
+
+def test_a_workspace_that_becomes_writable_gets_what_waited(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    client = Client(blocked, settings(blocked))
+    identity = client.capture(Interaction, {"messages": MESSAGES})
+    blocked.unlink()
+    assert client.flush(20)
     client.close()
+    memory = Memory()
+    drain(blocked, memory)
+    assert list(memory.records) == [identity]
 
 
 def test_after_close_records_are_counted_as_dropped(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tracemill.core.errors import SpoolError
 from tracemill.core.ids import new_id
-from tracemill.sdk.segment import HEADER_BYTES, Frame, Segment, frame_size
+from tracemill.sdk.segment import HEADER_BYTES, Frame, Segment, SegmentReader, frame_size
 
 PAYLOADS = [bytes([65 + index]) * (10 + 37 * index) for index in range(6)]
 
@@ -30,7 +30,7 @@ def written(path: Path, payloads: list[bytes], size: int = 65536) -> list[int]:
 
 def read(path: Path) -> tuple[list[bytes], int]:
     """The whole payloads of a segment file and the bytes of damage between and after them."""
-    segment = Segment.open(path)
+    segment = SegmentReader(path)
     found = list(segment.frames(segment.delivered, segment.size))
     segment.close()
     payloads = [item.payload for item in found if isinstance(item, Frame)]
@@ -104,7 +104,7 @@ def test_a_length_is_never_trusted(tmp_path: Path) -> None:
 def test_delivery_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "marked"
     starts = written(path, PAYLOADS)
-    segment = Segment.open(path)
+    segment = SegmentReader(path)
     segment.set_delivered(starts[3])
     segment.close()
     assert read(path)[0] == PAYLOADS[3:]
@@ -114,7 +114,7 @@ def test_what_is_no_segment_is_refused(tmp_path: Path) -> None:
     for name, content in {"empty": b"", "other": b"x" * 200}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(SpoolError):
-            Segment.open(tmp_path / name)
+            SegmentReader(tmp_path / name)
 
 
 def test_a_segment_never_overruns(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What happens behind a capture: the spooler writes what the caller handed over, the deliverer takes the spool away.
+"""What happens behind a capture: the state of one process's client, and the spooler that writes what was handed over.
 
-Both are daemon threads of one :class:`State`, which belongs to one process: a forked child gets a new one. Only the
-deliverer waits for the store, so that a store that hangs holds up nobody else.
+A :class:`State` belongs to one process; a forked child gets a new one. The application's threads use :meth:`State.write`
+and :meth:`State.hand_over`, which touch memory only. Everything else runs in two daemon threads, the spooler here and the
+deliverer in :mod:`tracemill.sdk.deliverer`; only the deliverer waits for the store, so one that hangs holds up nobody else.
 """
 
 from __future__ import annotations
@@ -9,90 +10,223 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import os
-import random
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from tracemill.core.codec import encode
-from tracemill.core.errors import DeliveryError, RecordError
-from tracemill.core.ids import monotonic
+from tracemill.core.errors import RecordError
+from tracemill.core.ids import monotonic, new_id
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
-from tracemill.sdk.delivery import Delivery
-from tracemill.sdk.ledger import Counts
-from tracemill.sdk.plain import to_plain
-from tracemill.sdk.segment import HEADER_BYTES, Segment, frame_size
-from tracemill.sdk.spool import (
-    Batches,
-    Drained,
-    ProducerFolder,
-    abandoned,
-    bytes_used,
-    deliver_folder,
-    fold,
-    note_delivered,
-    settle_damage,
-)
+from tracemill.sdk.ledger import APPENDED, CAPTURED, Counts, Ledger
+from tracemill.sdk.plain import Converter
+from tracemill.sdk.segment import FRAME_BYTES, HEADER_BYTES, MARKER, Segment, checksum, frame_size
+from tracemill.sdk.spool import ProducerFolder, bytes_used
+from tracemill.sdk.wake import Wake
 
 logger = logging.getLogger("tracemill")
 SMALLEST_SEGMENT = 64 * 1024
-_LONGEST_BACKOFF = 30.0
-_PATIENCE = 8
-"""Failures in a row for no stated reason after which the record that causes them is looked for and set aside."""
-_POLL = 0.05
+SPARES = 2
+"""Segments made ahead of need, from when the current one is a quarter full."""
+ALONE_BYTES = 64 * 1024
+"""A larger frame gets a segment of its own, so that nobody finds the lock taken while it is copied."""
+_MOMENT = 0.0001
+_MOMENTS = 20
+_IMPATIENT = 1.0
+_OPEN_AGAIN = 1.0
+_LOOK_AT_LOSS = 0.5
+_LONGEST_SYNC_PAUSE = 60.0
+_QUIET = ("closed", "killed", "damaged")
+
+Item: TypeAlias = tuple[int, AnyRecord | bytes, int]
+"""What waits in memory: its sequence number, the record (or the bytes of one), and its estimated size."""
 
 
 class State:
-    """Everything a client of one process holds: queue, segments, counters, threads."""
+    """Everything a client of one process holds: queue, segments, counters. ``lock`` guards segments and counters.
 
-    def __init__(self, path: Path, settings: Settings, open_delivery: Callable[[], Delivery] | None) -> None:
+    The lock is held for moments only and never while a system call is made. Whoever must not wait asks ``lock.locked()``
+    first: a signal handler or a finalizer may run while its own thread is inside.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self.settings = settings
-        self.open_delivery = open_delivery
-        self.pid = os.getpid()
+        self.producer = new_id()
+        self.folder: ProducerFolder | None = None
+        self.ledger = Ledger()  # in memory until the folder is there
         self.lock = threading.Lock()
-        self.writer = 0
-        """The thread that is copying a record in, so that a signal handler in it does not wait for itself."""
-        self.queue: deque[tuple[AnyRecord, int]] = deque()
+        self.queue: deque[Item] = deque()
         self.queued_bytes = 0
-        self.drops: deque[str] = deque()
-        self.in_hand = 0
-        self.wake = threading.Event()
+        self.in_hand: Item | None = None
+        """What the spooler took from the queue and has not written yet."""
+        self.late: deque[tuple[int, int, str]] = deque()
+        """What could not be counted at once: sequence number, bytes that joined the queue, why it was dropped if it was."""
+        self.wake = Wake()
         self.stopping = False
-        self.stop_delivery_at = float("inf")
+        self.closed = False
         self._numbers = itertools.count()
-        self.captured = 0
         self.current: Segment | None = None
-        self.spare: Segment | None = None
+        self.spares: deque[Segment] = deque()
         self.segments: list[Segment] = []
+        """Oldest first; all but the current one are finished. The spares are not among them."""
+        self.retired: deque[Segment] = deque()
+        """Delivered segments that the spooler has yet to close."""
         self.blocked: str | None = None
-        self.losing = False
-        self.delivery: Delivery | None = None
-        self.folder = ProducerFolder.create(path)
-        self.threads: list[threading.Thread] = []
-        self.delivery_failed = False
-        self.delivery_wake = threading.Event()
-        self.look_again_at = 0.0
-        self.add_segment()
+        """Why nothing more can be written, while that is so."""
+        self.open_again_at = self.impatient_until = float("-inf")
+        self.loss = Loss()
+        self.converter = Converter()
+        self.sync_begun = self.sync_done = 0
+        self.sync_failures = 0
+        self.sync_again_at = float("-inf")
+
+    # -- the application's threads: memory only
 
     def take_number(self) -> int:
         """The sequence number of the next record."""
-        number = next(self._numbers)  # one step of the interpreter, so threads never get the same
-        self.captured = max(self.captured, number + 1)
-        return number
+        return next(self._numbers)  # one step of the interpreter, so threads never get the same
 
-    # -- segments
+    def write(self, payload: bytes, number: int) -> bool:
+        """Copy an encoded record into the current segment, or a spare one. False when that would mean to wait.
+
+        Within the lock no function is called unless the segment is full: the interpreter hands over to another thread at
+        calls, and this way hardly ever leaves somebody with the lock.
+        """
+        crc, length = checksum(payload), len(payload)
+        if self.lock.locked():
+            return False
+        with self.lock:
+            segment = self.current
+            if segment is None:
+                return False
+            start = segment.written
+            end = start + FRAME_BYTES + (length + 7 & -8)
+            if end > segment.size:
+                segment = self.take_spare(end - start + HEADER_BYTES)
+                if segment is None:
+                    return False
+                start = segment.written
+                end = start + FRAME_BYTES + (length + 7 & -8)
+            words, counters = segment.words, self.ledger.words
+            if number >= counters[CAPTURED]:
+                counters[CAPTURED] = number + 1
+            segment.map[start + FRAME_BYTES : start + FRAME_BYTES + length] = payload
+            words[(start >> 3) + 1] = crc
+            words[start >> 3] = length << 32 | MARKER
+            segment.written = end
+            segment.appended += 1
+            counters[APPENDED] += 1
+            wanted = end > segment.size >> 2 and len(self.spares) < SPARES
+        if wanted:
+            self.wake.set()
+        return True
+
+    def make_way(self, length: int) -> bool:
+        """Let the other threads run for a moment, two milliseconds at most: one of them was interrupted while it held the
+        lock, or is making segments. False when that did not help; then nobody waits again for a second.
+        """
+        if self.blocked or self.closed or monotonic() < self.impatient_until:
+            return False
+        for _ in range(_MOMENTS):
+            time.sleep(_MOMENT)
+            if not self.lock.locked() and (self.spares or (self.current is not None and self.current.room(length))):
+                return True
+        self.impatient_until = monotonic() + _IMPATIENT
+        return False
+
+    def take_spare(self, least: int) -> Segment | None:
+        """Go on with a segment made ahead, if there is one large enough. The caller holds the lock; no system call."""
+        if not self.spares or self.spares[0].size < least:
+            return None
+        self.current = self.spares.popleft()
+        self.segments.append(self.current)
+        return self.current
+
+    def hand_over(self, number: int, item: AnyRecord | bytes, size: int) -> None:
+        """Put a record into the queue for the spooler, or count it as dropped when there is no room."""
+        if self.lock.locked():
+            reason = self._no_room(size)
+            self.late.append((number, 0 if reason else size, reason))
+        else:
+            with self.lock:
+                reason = self._no_room(size)
+                self._note(number, 0 if reason else size, reason)
+        if not reason:
+            self.queue.append((number, item, size))
+        self.wake.set()
+
+    def drop(self, number: int, reason: str) -> None:
+        """Count a captured record that is not kept."""
+        self.late.append((number, 0, reason))
+        self.wake.set()
+
+    def _no_room(self, size: int) -> str:
+        if self.closed:
+            return "closed"
+        if size > self.settings.queue_max_bytes:
+            return "too_large"
+        if (
+            len(self.queue) >= self.settings.queue_max_records
+            or self.queued_bytes + size > self.settings.queue_max_bytes
+        ):
+            return self.blocked or "queue_full"
+        return ""
+
+    # -- counting, within the lock
+
+    def _note(self, number: int, size: int, reason: str) -> None:
+        self.queued_bytes += size
+        if number >= self.ledger.words[CAPTURED]:
+            self.ledger.words[CAPTURED] = number + 1
+        if reason:
+            self.ledger.drop(reason)
+
+    def fold_late(self) -> None:
+        """Count what could not be counted at once. The caller holds the lock."""
+        while self.late:
+            self._note(*self.late.popleft())
+
+    def spooled(self) -> int:
+        """Frames in our segments that are not delivered."""
+        return sum(segment.appended - segment.delivered_frames for segment in list(self.segments))
+
+    def counts(self) -> Counts:
+        """Where everything captured is at this moment."""
+        with self.lock:
+            self.fold_late()
+            waiting = len(self.queue) + (self.in_hand is not None)
+            return self.ledger.counts(queued=waiting, spooled=self.spooled())
+
+    # -- the spooler
+
+    def open(self) -> None:
+        """Make the producer's folder and its first segment. Does nothing when they are there. Raises no OSError."""
+        if self.folder is not None or monotonic() < self.open_again_at:
+            return
+        try:
+            folder = ProducerFolder.create(self.path, self.producer)
+        except OSError as error:
+            self.open_again_at = monotonic() + _OPEN_AGAIN
+            self.blocked = reason_of(error)
+            return
+        with self.lock:
+            folder.ledger.take_over(self.ledger)
+            self.ledger, self.folder = folder.ledger, folder
+        self.add_segment()
 
     def segment_bytes(self) -> int:
         """The size of an ordinary segment: a quarter of the spool at most, so that there is room for a few."""
         return max(SMALLEST_SEGMENT, min(self.settings.spool_segment_bytes, self.settings.spool_max_bytes // 4))
 
-    def make_segment(self, least: int = 0) -> Segment | None:
-        """A new segment with room for a frame of ``least`` bytes, smaller than usual if need be; None and why otherwise."""
-        size = max(self.segment_bytes(), least)
+    def make_segment(self, least: int = 0, *, exact: bool = False) -> Segment | None:
+        """A new segment with room for ``least`` bytes, smaller than usual if need be; None, and ``blocked`` says why."""
+        if self.folder is None or self.closed:
+            return None
+        size = least if exact else max(self.segment_bytes(), least)
         left = self.settings.spool_max_bytes - bytes_used(self.path)
         while True:
             if size > left:
@@ -101,8 +235,7 @@ class State:
                 try:
                     segment = self.folder.new_segment(size)
                 except OSError as error:
-                    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-                    reason = "disk_full" if full else "spool_error"
+                    reason = reason_of(error)
                 else:
                     self.blocked = None
                     return segment
@@ -112,137 +245,213 @@ class State:
             size //= 4
 
     def add_segment(self, least: int = 0) -> bool:
-        """Put a fresh segment in place of the current one. Takes the lock."""
-        fresh = self.spare if self.spare is not None and self.spare.size >= least else None
+        """Put a fresh segment in place of the current one. False when none can be had."""
+        with self.lock:
+            if self.take_spare(least) is not None:
+                return True
+        fresh = self.make_segment(least)
         if fresh is None:
-            fresh = self.make_segment(least)
-            if fresh is None:
-                return False
-        else:
-            self.spare = None
+            return False
         with self.lock:
             self.segments.append(fresh)
             self.current = fresh
         return True
 
     def put(self, payload: bytes) -> bool:
-        """Append a payload, making room first. False when there is none (``blocked`` says why). Spooler only."""
-        full = self.current is None or not self.current.room(len(payload))
-        if full and not self.add_segment(HEADER_BYTES + frame_size(len(payload))):
+        """Write the record in hand, making room first. False when there is none (``blocked`` says why)."""
+        needed = HEADER_BYTES + frame_size(len(payload))
+        if needed > ALONE_BYTES:
+            return self._put_alone(payload, needed)
+        crc = checksum(payload)
+        while True:
+            with self.lock:
+                if self.current is not None and self.current.room(len(payload)):
+                    self.current.append(payload, crc)
+                    self.ledger.words[APPENDED] += 1
+                    self._done()
+                    return True
+            if not self.add_segment(needed):
+                return False
+
+    def _put_alone(self, payload: bytes, needed: int) -> bool:
+        alone = self.make_segment(needed, exact=True)
+        if alone is None:
+            return False
+        try:
+            alone.append(payload)
+        except OSError as error:
+            alone.remove()
+            self.blocked = reason_of(error)
             return False
         with self.lock:
-            assert self.current is not None
-            if not self.current.room(len(payload)):  # a caller was faster; the next round makes room again
-                return False
-            self.current.append(payload)
-            self.folder.ledger.add("appended")
+            self.segments.insert(max(len(self.segments) - 1, 0), alone)  # the last one is being written
+            self.ledger.words[APPENDED] += 1
+            self._done()
         return True
 
-    # -- counting
+    def _done(self) -> None:
+        if self.in_hand is not None:
+            self.queued_bytes -= self.in_hand[2]
+            self.in_hand = None
 
-    def drop(self, reason: str, number: int = 1) -> None:
-        """Count records that are not kept, and say once that records are being lost. Spooler, or under no lock."""
+    def take_item(self) -> Item | None:
+        """The next record of the queue, which is in hand from now on; None when there is none."""
         with self.lock:
-            self.folder.ledger.drop(reason, number)
-        if not self.losing:
-            self.losing = True
-            logger.warning("tracemill cannot keep up and drops records (%s); counting them", reason)
+            self.fold_late()
+            self.in_hand = self.queue.popleft() if self.queue else None
+            return self.in_hand
 
-    def fold_drops(self) -> None:
-        """Move what callers dropped to the ledger."""
-        while self.drops:
-            self.drop(self.drops.popleft())
-
-    def note_captured(self) -> None:
-        """Write down how many records were captured."""
+    def put_back(self) -> None:
+        """Let the record in hand wait in the queue again."""
         with self.lock:
-            self.folder.ledger.set("captured", self.captured)
+            if self.in_hand is not None:
+                self.queue.appendleft(self.in_hand)
+                self.in_hand = None
 
-    def spooled(self) -> int:
-        """Frames in our segments that are not delivered."""
-        return sum(segment.appended - segment.delivered_frames for segment in self.segments)
-
-    def counts(self) -> Counts:
-        """Where everything captured is at this moment."""
+    def lose(self, reason: str) -> None:
+        """Count the record in hand as dropped."""
         with self.lock:
-            ledger = self.folder.ledger
-            ledger.set("captured", self.captured)
-            found = ledger.counts(queued=len(self.queue) + self.in_hand, spooled=self.spooled())
-            waiting = list(self.drops)
-        dropped = dict(found.dropped)
-        for reason in waiting:
-            dropped[reason] = dropped.get(reason, 0) + 1
-        return Counts(found.captured, found.queued, found.spooled, found.stored, found.dead_lettered, dropped)
+            self.ledger.drop(reason)
+            self._done()
+
+    def waits(self, before: int) -> bool:
+        """Whether a record with a sequence number below ``before`` is still in memory."""
+        with self.lock:
+            waiting = [*self.queue, *([self.in_hand] if self.in_hand is not None else [])]
+        return any(number < before for number, _, _ in waiting)
+
+    def close_files(self) -> None:
+        """Close everything; the files stay. In a forked child this leaves the parent's as they are."""
+        for segment in [*self.segments, *self.retired, *self.spares]:
+            segment.close()
+        if self.folder is not None:
+            self.folder.close()
+
+
+def reason_of(error: OSError) -> str:
+    """The drop reason of an error of the file system."""
+    return "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "spool_error"
+
+
+class Loss:
+    """Says in the log when records begin to be lost, and when that is over."""
+
+    def __init__(self) -> None:
+        self.going_on = False
+        self._total = 0
+        self._at_start = 0
+        self._last = float("-inf")
+
+    def look(self, counts: Counts, *, blocked: bool) -> None:
+        """Compare with the last look."""
+        total = sum(number for reason, number in counts.dropped.items() if reason not in _QUIET)
+        if total > self._total:
+            self._last = monotonic()
+            if not self.going_on:
+                self.going_on, self._at_start = True, self._total
+                reasons = ", ".join(sorted(set(counts.dropped) - set(_QUIET)))
+                logger.warning(
+                    "tracemill is losing records (so far: %s). Your application is not affected; see `tracemill doctor`.",
+                    reasons,
+                )
+        elif self.going_on and not blocked and monotonic() - self._last > 2 * _LOOK_AT_LOSS:
+            self.going_on = False
+            logger.warning("tracemill keeps all records again; %d were lost", total - self._at_start)
+        self._total = total
 
 
 def spool_forever(state: State) -> None:
     """The spooler: runs until the state is stopping and its queue is empty."""
-    pause = min(_POLL, state.settings.sync_interval_ms / 1000)
     while True:
-        state.wake.wait(pause)
-        state.wake.clear()
-        try:
-            write_queue(state)
-            prepare_spare(state)
-            state.fold_drops()
-            state.note_captured()
-            if state.settings.durability == "power":
-                sync(state)
-        except Exception:  # the thread must outlive any error of ours, or nothing is captured any more
-            logger.exception("tracemill's spooler failed; it goes on")
-            state.drops.append("internal_error")
+        state.wake.wait(_pause(state))
+        run_once(state)
         if state.stopping and (not state.queue or state.blocked):
             return
 
 
+def _pause(state: State) -> float | None:
+    if state.stopping:
+        return 0.0
+    if state.settings.durability == "power":
+        return state.settings.sync_interval_ms / 1000
+    return _LOOK_AT_LOSS if state.loss.going_on or state.blocked or state.folder is None else None
+
+
+def run_once(state: State) -> None:
+    """One round of the spooler: write what waits, have a segment ready, sync if asked to, close what is done with."""
+    try:
+        state.open()
+        write_queue(state)
+        prepare_spare(state)
+        if state.settings.durability == "power" and monotonic() >= state.sync_again_at:
+            sync(state)
+        close_finished(state)
+        state.loss.look(state.counts(), blocked=state.blocked is not None)
+    except Exception as error:  # noqa: BLE001
+        # The thread must outlive any error of ours, or nothing is captured any more.
+        logger.warning("tracemill's spooler failed (%s); it goes on", where(error))
+        if state.in_hand is not None:
+            state.lose("internal_error")
+
+
+def where(error: BaseException) -> str:
+    """An error's type and the line that raised it; its message may hold what the application captured."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}{place}"
+
+
 def write_queue(state: State) -> None:
     """Encode and write what callers handed over, in order, until the queue is empty or there is no room."""
-    while state.queue:
-        state.in_hand = 1
-        record, size = state.queue.popleft()
-        payload = encode_or_drop(state, record)
-        if payload is not None and not (state.put(payload) or state.put(payload)):
-            if frame_size(len(payload)) > state.settings.spool_max_bytes - HEADER_BYTES:
-                state.drops.append("too_large")
-            else:
-                state.queue.appendleft((record, size))  # waits in memory, which is bounded, until there is room
-                state.in_hand = 0
-                return
-        state.queued_bytes -= size
-        state.in_hand = 0
-        if payload is not None and state.losing and not state.drops:
-            state.losing = False
-            logger.warning("tracemill keeps records again; %s", state.counts().dropped)
-
-
-def encode_or_drop(state: State, record: AnyRecord) -> bytes | None:
-    """The record encoded, with values of the host made plain where need be; None, counted, when it cannot be kept."""
-    try:
+    most = min(state.settings.record_max_bytes, state.settings.spool_max_bytes - 2 * HEADER_BYTES)
+    while (taken := state.take_item()) is not None:
+        item = taken[1]
         try:
-            payload = encode(record)
-        except RecordError:
-            payload = encode(to_plain(record))
-    except RecordError as error:
-        state.drops.append(error.reason)
-        return None
-    except Exception:  # noqa: BLE001 - host objects may raise anything when they are touched
-        state.drops.append("unencodable")
-        return None
-    if len(payload) > state.settings.record_max_bytes:
-        state.drops.append("too_large")
-        return None
-    return payload
+            payload = item if isinstance(item, bytes) else encode_any(state, item)
+        except RecordError as error:
+            state.lose(error.reason)
+            continue
+        if len(payload) > most:
+            state.lose("too_large")
+        elif not state.put(payload):
+            state.put_back()  # waits in memory, which is bounded, until there is room
+            return
+
+
+def encode_any(state: State, record: AnyRecord) -> bytes:
+    """The record encoded, with values of the host made plain where need be. Raises RecordError."""
+    try:
+        return encode(record)
+    except RecordError:
+        return encode(state.converter.convert(record))
+    except Exception as error:  # noqa: BLE001
+        # Some dataclass of the host may raise anything when its fields are read.
+        raise RecordError("unencodable", type(error).__name__) from None
 
 
 def prepare_spare(state: State) -> None:
-    """Have the next segment ready before the current one is full, so that no caller has to wait for it."""
-    current = state.current
-    if current is None:
+    """Have the next segments ready before the current one is full, so that no caller has to wait for them."""
+    if state.current is None:
         state.add_segment()
-    elif state.spare is None and current.written > current.size // 2:
-        state.spare = state.make_segment()
-    if state.spare is not None and current is not None and current.written > current.size * 15 // 16:
-        state.add_segment()
+    while len(state.spares) < SPARES and (current := state.current) is not None:
+        if current.written <= current.size >> 2 and not state.blocked:
+            return
+        fresh = state.make_segment()
+        if fresh is None:
+            return
+        state.spares.append(fresh)
+
+
+def close_finished(state: State) -> None:
+    """Close the files of segments nobody writes to any more: a spool that waits long must not use up descriptors."""
+    while state.retired:
+        state.retired.popleft().close()
+    power = state.settings.durability == "power"
+    for segment in list(state.segments):
+        if segment is not state.current and (not power or segment.synced >= segment.appended):
+            segment.close()
 
 
 def sync(state: State) -> None:
@@ -251,135 +460,50 @@ def sync(state: State) -> None:
     After a failed sync the kernel may have dropped the pages, and a second sync of the same file would lie: what was not
     synced is written again, to a new segment.
     """
+    state.sync_begun += 1
+    mine = state.sync_begun
     with state.lock:
-        pending = [segment for segment in state.segments if segment.appended > segment.synced]
-        marks = [(segment, segment.appended) for segment in pending]
+        marks = [(segment, segment.appended) for segment in state.segments if segment.appended > segment.synced]
+    failed = False
+    if state.folder is not None and any(segment.synced == 0 for segment, _ in marks):
+        state.folder.sync()
     for segment, frames in marks:
         try:
-            segment.sync()
+            if segment.is_open and not segment.tainted:
+                segment.sync()
+                segment.synced = frames
         except OSError as error:
-            logger.warning("tracemill could not sync a spool segment (%s); its records are written anew", error)
+            segment.tainted = True
+            logger.warning("tracemill could not sync its spool (%s); the records are written anew", where(error))
+        if segment.tainted:
+            failed = True
             _rewrite(state, segment)
-            continue
-        segment.synced = frames
+    if failed:
+        state.sync_failures += 1
+        state.sync_again_at = monotonic() + min(_LONGEST_SYNC_PAUSE, 0.01 * 2**state.sync_failures)
+    else:
+        state.sync_failures = 0
+        state.sync_done = mine
 
 
 def _rewrite(state: State, segment: Segment) -> None:
+    """Move the frames that may not be on the device from a segment whose sync failed to a new one."""
+    fresh = state.make_segment(segment.size)
+    if fresh is None:
+        return  # no room now; tried again in the next round
     with state.lock:
         if state.current is segment:
             state.current = None
-    if not state.add_segment():
-        return
-    with state.lock:
-        first = max(segment.synced, segment.delivered_frames)
-        whole = [found for found in segment.frames(HEADER_BYTES) if not isinstance(found, int)]
-        again = whole[first:]
-        if again:
-            segment.forget_from(again[0].start, len(again))
-            state.folder.ledger.set("appended", state.folder.ledger.get("appended") - len(again))
+        frames = [frame for frame in segment.frames()[segment.synced :] if frame.start >= segment.delivered]
+        for frame in frames:
+            fresh.append(frame.payload)
+        if frames:
+            segment.forget_from(frames[0].start, len(frames))
         segment.synced = segment.appended
-    for frame in again:
-        if not (state.put(frame.payload) or state.put(frame.payload)):
-            state.drop(state.blocked or "spool_error")
-
-
-def deliver_forever(state: State) -> None:
-    """The deliverer: takes segments to the store in order, backing off while it fails, until told to stop."""
-    failures = 0
-    batches: Batches | None = None
-    while True:
-        try:
-            if batches is None and state.spooled() and state.open_delivery is not None:
-                state.delivery = state.open_delivery()
-                batches = Batches(state.path, state.delivery, state.settings.delivery_batch_records)
-            moved = deliver_own(state, batches) if batches is not None else 0
-            if batches is not None and not moved:
-                deliver_abandoned(state, batches)
-            failures = 0
-            _say_delivery(state, None)
-        except DeliveryError as error:
-            failures += 1
-            moved = 0
-            _say_delivery(state, error.message)
-        except Exception as error:  # noqa: BLE001 - a delivery is somebody else's code; the spool keeps the records
-            failures += 1
-            moved = 0
-            if batches is not None and failures >= _PATIENCE:
-                batches.distrust = True
-            _say_delivery(state, f"{type(error).__name__}: {error}")
-        if state.stopping and (monotonic() > state.stop_delivery_at or (not failures and not state.spooled())):
-            return
-        if not moved:
-            pause = state.settings.delivery_interval_ms / 1000
-            if failures:
-                pause = random.uniform(pause / 2, min(_LONGEST_BACKOFF, pause * 2 ** min(failures, 10)))
-            state.delivery_wake.wait(min(pause, 0.1) if state.stopping else pause)
-            state.delivery_wake.clear()
-
-
-def _say_delivery(state: State, failure: str | None) -> None:
-    if failure is not None and not state.delivery_failed:
-        logger.warning("tracemill cannot deliver and keeps records in its spool: %s", failure)
-    elif failure is None and state.delivery_failed:
-        logger.warning("tracemill delivers again")
-    state.delivery_failed = failure is not None
-
-
-def deliver_own(state: State, batches: Batches) -> int:
-    """Deliver what is in our own segments now; finished ones are removed. Returns how many records moved."""
-    moved = 0
-    while True:
-        with state.lock:
-            segment = state.segments[0] if state.segments else None
-            written = segment.written if segment is not None else 0
-            frames = segment.appended if segment is not None else 0
-            finished = segment is not None and segment is not state.current
-        if segment is None:
-            return moved
-        for items, end, _damaged in batches.of(segment, segment.delivered, written):
-            result = batches.deliver(items, state.folder.producer)
-            with state.lock:
-                note_delivered(state.folder.ledger, segment, end, result)
-                segment.delivered_frames += len(items)
-            moved += len(items)
-            if state.stopping and monotonic() > state.stop_delivery_at:
-                return moved
-        if not finished:
-            return moved
-        with state.lock:
-            if segment.delivered_frames < frames:
-                state.folder.ledger.drop("damaged", frames - segment.delivered_frames)
-            state.segments.remove(segment)
-        segment.remove()
-
-
-def deliver_abandoned(state: State, batches: Batches) -> None:
-    """Deliver what processes that are gone left in the same workspace."""
-    if state.stopping or monotonic() < state.look_again_at:
-        return
-    state.look_again_at = monotonic() + 5.0
-    for folder in abandoned(state.path):
-        try:
-            deliver_folder(state.path, folder, batches.delivery, Drained(), state.settings.delivery_batch_records)
-        finally:
-            folder.close()
-
-
-def finish(state: State) -> None:
-    """Close files. A folder with nothing left to deliver is folded into the summary; another waits for the next run."""
-    with state.lock:
-        state.current = None
-        left = state.spooled()
-        segments, state.segments = state.segments, []
-        if state.spare is not None:
-            segments.append(state.spare)
-            state.spare = None
-    for segment in segments:
-        if segment.appended == segment.delivered_frames:
-            segment.remove()
-        else:
-            segment.close()
-    if not left:
-        settle_damage(state.folder)
-        fold(state.path, state.folder)
-    state.folder.close()
+        segment.epoch += 1
+        state.segments.append(fresh)
+        if state.current is None:
+            state.current = fresh
+        else:  # stays in front of the current one
+            state.segments.remove(state.current)
+            state.segments.append(state.current)

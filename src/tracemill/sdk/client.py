@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -18,20 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from tracemill.core import codec
-from tracemill.core.errors import RecordError, SpoolError
+from tracemill.core.errors import RecordError
 from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import SCHEMA_VERSION, AnyRecord
 from tracemill.core.settings import Settings
-from tracemill.sdk.background import State, deliver_forever, finish, spool_forever
+from tracemill.sdk.background import State, run_once, spool_forever, where
+from tracemill.sdk.deliverer import Deliverer
 from tracemill.sdk.delivery import Delivery
-from tracemill.sdk.estimate import LARGE, estimate, rough_size, snapshot
-from tracemill.sdk.ledger import Counts
+from tracemill.sdk.estimate import LARGE, estimate, snapshot
+from tracemill.sdk.ledger import Counts, Ledger
+from tracemill.sdk.spool import fold, settle
 
 logger = logging.getLogger("tracemill")
-_LOCK_PATIENCE = 0.002
-"""Seconds capture waits for the segment at most. It must not wait for ever: a signal handler may capture while its own
-thread holds the lock."""
 _BETWEEN_COMPLAINTS = 60.0
+_SPOOLER_GRACE = 5.0
+"""Seconds that closing waits for the spooler beyond its limit: the local disk is rarely slower."""
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _inherited: list[Any] = []
 
@@ -39,25 +41,30 @@ _inherited: list[Any] = []
 class Client:
     """Captures records of one application into the spool of a workspace.
 
-    Safe for threads, asyncio and signal handlers, and across fork: a child becomes a producer of its own. ``open_delivery``
-    is called in a background thread when there is something to deliver for the first time; without it records stay in the
-    spool until somebody drains it.
+    Safe for threads, asyncio and signal handlers, and across fork: a child becomes a producer of its own. Two daemon
+    threads are started with the first capture. ``open_delivery`` is called in one of them when there is something to
+    deliver for the first time; without it records stay in the spool until somebody drains it.
     """
 
     def __init__(self, path: Path, settings: Settings, open_delivery: Callable[[], Delivery] | None = None) -> None:
-        """Raises nothing: a workspace that cannot be written is complained of in the log and counted as loss."""
+        """Makes the producer's folder. Raises nothing: in a workspace that cannot be written records wait in memory, and
+        are counted as lost when there are too many.
+        """
         self.path = path
         self.settings = settings
         self._open_delivery = open_delivery
         self._start_lock = threading.RLock()
         self._state: State | None = None
-        self._closed = False
-        self._outside: Counts = Counts()
+        self._deliverer: Deliverer | None = None
+        self._threads: list[threading.Thread] = []
+        self._threads_at = float("-inf")
+        self._closed = Counts()
+        """What was counted where there is no state: after closing."""
         self._complained_at = float("-inf")
-        self._retry_at = 0.0
         if settings.enabled:
-            self._guarded(self._start)
-        _clients.add(self)
+            self._state = State(path, settings)
+            self._state.open()
+            _clients.add(self)
 
     # -- the application's side
 
@@ -65,12 +72,14 @@ class Client:
     def raises(self) -> bool:
         """Whether our own errors reach the caller: under pytest by default, so that tests find them."""
         setting = self.settings.raise_errors
-        return setting == "always" or (setting == "auto" and "PYTEST_CURRENT_TEST" in os.environ)
+        return setting == "always" or (
+            setting == "auto" and "pytest" in sys.modules and "PYTEST_CURRENT_TEST" in os.environ
+        )
 
     @property
     def producer(self) -> str:
         """The id of this process's producer; empty while there is none."""
-        return self._state.folder.producer if self._state is not None else ""
+        return self._state.producer if self._state is not None else ""
 
     def capture(self, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
         """Capture one record and return its id; the empty string when capturing is off.
@@ -78,19 +87,17 @@ class Client:
         ``id``, ``time``, ``schema_version``, ``producer`` and ``sequence`` are filled in unless given. Never raises into
         the application except where :attr:`raises` says so; what cannot be kept is counted.
         """
-        if not self.settings.enabled:
-            return ""
         state = self._state
-        if state is None or self._closed:
-            state = self._start_again()
         if state is None:
-            self._count_outside("closed" if self._closed else "spool_error")
+            if not self.settings.enabled:
+                return ""
+            self._closed += Counts(captured=1, dropped={"closed": 1})
             return str(fields.get("id") or new_id())
-        sequence = state.take_number()
+        number = state.take_number()
         try:
-            return self._capture(state, sequence, record_type, fields)
+            return self._capture(state, number, record_type, fields)
         except Exception as error:  # the host must never fail because of us
-            state.drops.append("internal_error")
+            state.drop(number, "internal_error")
             self._complain(error)
             if self.raises:
                 raise
@@ -98,80 +105,87 @@ class Client:
 
     def note_failure(self, error: BaseException) -> None:
         """Count a record that could not be built, and say so in the log, at most once a minute."""
-        self._count_outside("internal_error")
+        if self._state is not None:
+            self._state.drop(self._state.take_number(), "internal_error")
         self._complain(error)
 
-    def _capture(self, state: State, sequence: int, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
+    def _capture(self, state: State, number: int, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
+        if not self._threads:
+            self._start_threads(state)
         size = estimate(fields)
-        kept = fields if size < LARGE else snapshot(fields)
-        record = record_type(
-            **{
-                "id": fields.get("id") or new_id(),
-                "time": fields.get("time") or now(),
-                "schema_version": SCHEMA_VERSION,
-                "producer": state.folder.producer,
-                "sequence": sequence,
-                **{name: value for name, value in kept.items() if value is not None},
-            }
-        )
+        if size < LARGE:
+            record = self._stamp(state, number, record_type, fields)
+            try:
+                payload = codec.encode_fast(record)
+            except codec.NOT_FAST:
+                pass  # an odd value, made plain in the background
+            else:
+                if self.raises:
+                    _check(payload)
+                if len(payload) > self.settings.record_max_bytes:
+                    state.drop(number, "too_large")
+                elif not (
+                    state.write(payload, number) or (state.make_way(len(payload)) and state.write(payload, number))
+                ):
+                    state.hand_over(number, payload, len(payload))
+                return record.id
+        kept, size = snapshot(fields)
+        record = self._stamp(state, number, record_type, kept)
         if self.raises:
-            _check(record)
-        if size >= LARGE or not self._write(state, record):
-            self._hand_over(state, record, size)
+            _check_if_plain(record)
+        state.hand_over(number, record, size)
         return record.id
 
-    def _write(self, state: State, record: AnyRecord) -> bool:
-        """Encode and copy into the segment, if that takes no waiting."""
-        try:
-            payload = codec.encode_fast(record)
-        except codec.NOT_FAST:
-            return False
-        lock, thread = state.lock, threading.get_ident()
-        if state.writer == thread:
-            return False  # a signal handler has interrupted this very function
-        if not (lock.acquire(blocking=False) or lock.acquire(timeout=_LOCK_PATIENCE)):
-            return False
-        state.writer = thread
-        try:
-            segment = state.current
-            if segment is None or not segment.room(len(payload)) or len(payload) > self.settings.record_max_bytes:
-                return False
-            segment.append(payload)
-            state.folder.ledger.add("appended")
-            state.folder.ledger.set("captured", state.captured)
-            wanted = state.spare is None and segment.written > segment.size // 2
-        finally:
-            state.writer = 0
-            lock.release()
-        if wanted:
-            state.wake.set()
-        return True
-
-    def _hand_over(self, state: State, record: AnyRecord, size: int) -> None:
-        """Put the record into the queue, or count it as dropped when that is full."""
-        if size >= LARGE:
-            size = sum(rough_size(getattr(record, name), 1 << 30) for name in ("extra", *record.__struct_fields__))
-        settings = self.settings
-        if len(state.queue) >= settings.queue_max_records or state.queued_bytes + size > settings.queue_max_bytes:
-            state.drops.append(state.blocked or "queue_full")
-        else:
-            state.queued_bytes += size
-            state.queue.append((record, size))
-        state.wake.set()
+    def _stamp(self, state: State, number: int, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> AnyRecord:
+        values: dict[str, Any] = {
+            "id": None,
+            "time": None,
+            "schema_version": SCHEMA_VERSION,
+            "producer": state.producer,
+            "sequence": number,
+            **{name: value for name, value in fields.items() if value is not None},
+        }
+        values["id"] = values["id"] or new_id()
+        values["time"] = values["time"] or now()
+        return record_type(**values)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything captured so far is in the spool (with durability ``power``: on the device)."""
-        return self._wait(timeout, lambda state: not state.queue and not state.in_hand and self._synced(state))
+        """Wait until everything captured so far is in the spool (with durability ``power``: on the device).
+
+        False when that did not come about in ``timeout`` seconds, and, without a timeout, when nothing can be written.
+        """
+        state = self._state
+        if state is None:
+            return False
+        limit = float("inf") if timeout is None else monotonic() + timeout
+        with state.lock:
+            state.fold_late()
+            before = state.ledger.get("captured")
+        patient = timeout is not None
+        if not self._wait(limit, lambda: not state.waits(before) or (bool(state.blocked) and not patient)):
+            return False
+        if state.waits(before):
+            return False
+        wanted = state.sync_begun + 1
+        return self.settings.durability != "power" or self._wait(limit, lambda: state.sync_done >= wanted)
 
     def deliver(self, timeout: float | None = None) -> bool:
         """Wait until everything captured so far has been delivered. False at once when there is no delivery."""
-        if self._open_delivery is None or not self.flush(timeout):
+        limit = float("inf") if timeout is None else monotonic() + timeout
+        if self._state is None or self._open_delivery is None or not self.flush(timeout):
             return False
-        return self._wait(timeout, lambda state: not state.spooled() and not state.queue)
+        with self._state.lock:
+            marks = [(segment, segment.written) for segment in self._state.segments]
+        # A mark beyond what is written now was taken before a failed sync moved the frames behind it elsewhere.
+        return self._wait(
+            limit,
+            lambda: all(segment.removed or segment.delivered >= min(mark, segment.written) for segment, mark in marks),
+        )
 
     def counts(self) -> Counts:
         """Where everything captured by this process is."""
-        return (self._state.counts() if self._state is not None else Counts()) + self._outside
+        state = self._state
+        return self._closed if state is None else state.counts() + self._closed
 
     def close(self, timeout: float | None = None) -> None:
         """Stop capturing, write out the queue, deliver for up to ``timeout`` seconds (``exit_timeout_seconds``).
@@ -179,113 +193,134 @@ class Client:
         What is not delivered by then stays in the spool for the next run. Closing twice is fine.
         """
         with self._start_lock:
-            state, self._closed = self._state, True
-            if state is None:
-                return
-            self._outside, self._state = Counts(), None
+            state, self._state = self._state, None
+        if state is None:
+            return
         limit = self.settings.exit_timeout_seconds if timeout is None else timeout
-        state.stop_delivery_at = monotonic() + limit
         state.stopping = True
+        if self._deliverer is not None:
+            self._deliverer.stop_at = monotonic() + limit
+            self._deliverer.wake.set()
         state.wake.set()
-        state.delivery_wake.set()
-        for thread, patience in zip(state.threads, (30.0, limit + 0.5), strict=False):
-            thread.join(patience)
-        state.fold_drops()
-        self._outside = self._closing_counts(state)
-        if not any(thread.is_alive() for thread in state.threads):
-            if state.delivery is not None:
-                state.delivery.close()
-            finish(state)
-
-    def _closing_counts(self, state: State) -> Counts:
-        for _ in range(len(state.queue)):
-            state.drop(state.blocked or "closed")
-            state.queue.pop()
-        return state.counts()
+        ends = monotonic() + limit
+        for thread in self._threads:
+            thread.join(max(0.0, ends - monotonic()) + (_SPOOLER_GRACE if thread is self._threads[0] else 0.5))
+        if not self._threads or not self._threads[0].is_alive():
+            run_once(state)  # what came after the last round, or everything when there never was a thread
+        self._closed += _finish(state)
+        self._threads = []
 
     # -- our side
 
-    def _start(self) -> None:
+    def _start_threads(self, state: State) -> None:
+        """Start the two threads, once; when the interpreter starts no more of them, flushing does their work."""
         with self._start_lock:
-            if self._state is not None or self._closed:
+            if self._threads or state is not self._state or monotonic() < self._threads_at:
                 return
-            state = State(self.path, self.settings, self._open_delivery)
-            targets = [spool_forever] if self._open_delivery is None else [spool_forever, deliver_forever]
-            for target in targets:
-                thread = threading.Thread(
-                    target=target, args=(state,), name=f"tracemill-{target.__name__}", daemon=True
-                )
-                thread.start()
-                state.threads.append(thread)
-            self._state = state
+            self._threads_at = monotonic() + 1.0
+            spooler = threading.Thread(target=spool_forever, args=(state,), name="tracemill-spooler", daemon=True)
+            try:
+                spooler.start()
+                self._threads.append(spooler)
+                if self._open_delivery is not None:
+                    self._deliverer = Deliverer(state, self._open_delivery)
+                    thread = threading.Thread(target=self._deliverer.run, name="tracemill-deliverer", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+            except RuntimeError as error:
+                self._complain(error)
 
-    def _start_again(self) -> State | None:
-        """After a fork, or when the workspace could not be written before. At most once a second."""
-        if not self._closed and monotonic() >= self._retry_at:
-            self._retry_at = monotonic() + 1.0
-            self._guarded(self._start)
-        return self._state
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except (OSError, SpoolError, RuntimeError) as error:  # RuntimeError: no more threads at interpreter exit
-            self._complain(error)
+    def _wait(self, limit: float, done: Callable[[], bool]) -> bool:
+        state, pause = self._state, 0.0005
+        while state is not None and not done():
+            if monotonic() >= limit or state is not self._state:
+                return False
+            if self._threads:
+                state.wake.set()
+            else:
+                run_once(state)
+            if self._deliverer is not None:
+                self._deliverer.wake.set()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+        return state is not None
 
     def _complain(self, error: BaseException) -> None:
         if monotonic() - self._complained_at > _BETWEEN_COMPLAINTS:
             self._complained_at = monotonic()
             logger.warning(
-                "tracemill could not capture (%s: %s). Your application is not affected; run `tracemill doctor`.",
-                type(error).__name__,
-                error,
+                "tracemill could not keep a record (%s). Your application is not affected; see `tracemill doctor`.",
+                where(error),
             )
-
-    def _count_outside(self, reason: str) -> None:
-        self._outside = self._outside + Counts(captured=1, dropped={reason: 1})
-
-    def _synced(self, state: State) -> bool:
-        if self.settings.durability != "power":
-            return True
-        return all(segment.synced >= segment.appended for segment in list(state.segments))
-
-    def _wait(self, timeout: float | None, done: Callable[[State], bool]) -> bool:
-        state = self._state
-        limit = float("inf") if timeout is None else monotonic() + timeout
-        while state is not None and not done(state):
-            if monotonic() >= limit or (state.blocked and state.queue and timeout is None):
-                return False
-            state.wake.set()
-            state.delivery_wake.set()
-            time.sleep(0.002)
-        return state is not None
 
     def _after_fork(self) -> None:
         """In a child: leave the parent's files alone, and be a new producer when something is captured."""
-        _inherited.append(self._state)  # kept, so that nothing of the parent's is closed or unmapped by us
-        if self._state is not None:
-            self._state.folder.let_go()
-        self._state = None
+        state, self._state = self._state, None
+        _inherited.append(self._deliverer)  # its store is the parent's, and must not be closed by being forgotten
+        self._deliverer = None
+        self._threads = []
+        self._threads_at = float("-inf")
         self._start_lock = threading.RLock()
-        self._outside = Counts()
-        self._retry_at = 0.0
+        self._closed = Counts()
+        if state is not None:
+            state.close_files()
+            self._state = State(self.path, self.settings)  # its spooler makes the folder
 
 
-def _check(record: AnyRecord) -> None:
+def _finish(state: State) -> Counts:
+    """Close the files of a state whose threads have ended, or hang. What was delivered wholly leaves nothing behind."""
+    with state.lock:
+        state.closed = True
+        state.fold_late()
+        waiting = len(state.queue) + (state.in_hand is not None)
+        for _ in range(waiting):
+            state.ledger.drop(state.blocked or "closed")
+        state.queue.clear()
+        state.in_hand = state.current = None
+        counts = state.ledger.counts(spooled=state.spooled())
+        ledger, state.ledger = state.ledger, Ledger()  # for whoever is in the middle of a capture
+    state.converter.close()
+    for segment in state.segments:
+        segment.close()
+        if segment.delivered_frames == segment.appended:
+            segment.path.unlink(missing_ok=True)
+        else:
+            os.truncate(segment.path, segment.written)
+    for spare in state.spares:
+        spare.remove()
+    if state.folder is not None and not counts.spooled:
+        try:
+            settle(ledger)
+            fold(state.path, state.folder)
+        except OSError as error:
+            logger.warning("tracemill leaves its counters to be added up by the next run (%s)", where(error))
+    state.close_files()
+    ledger.close()
+    return counts
+
+
+def _check(payload: bytes) -> None:
     """Under pytest, a field of the wrong type is an error at once, not a quarantined record later."""
-    try:
-        payload = codec.encode_fast(record)
-    except codec.NOT_FAST:
-        return  # an odd value, made plain in the background
     try:
         codec.decode(payload)
     except RecordError as error:
         raise TypeError(f"this record would be refused: {error.message}") from error
 
 
+def _check_if_plain(record: AnyRecord) -> None:
+    try:
+        payload = codec.encode_fast(record)
+    except codec.NOT_FAST:
+        return  # an odd value, made plain in the background
+    _check(payload)
+
+
 def _forked() -> None:
     for client in list(_clients):
-        client._after_fork()
+        try:
+            client._after_fork()
+        except (OSError, BufferError, ValueError) as error:  # a file half made by another thread of the parent
+            client._complain(error)
 
 
 def _close_all() -> None:

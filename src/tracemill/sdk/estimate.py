@@ -1,19 +1,34 @@
-"""How much a value would cost to encode, found out cheaply and without looking at all of it."""
+"""What the application's thread does with the values of a record: weigh them, and copy what may change under our hands.
+
+Both stop early. A value that is large, or that MessagePack does not hold, is looked at as far as a fixed number of nodes
+and left to the background.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
 
+from tracemill.core import records
+
 SMALL_BYTES = 32 * 1024
-"""Records estimated above this are encoded off the caller's thread."""
-SMALL_NODES = 400
-COPIED_CONTAINERS = 1000
-_SCALARS = (int, float, bool, type(None), datetime)
+"""Records estimated above this are encoded off the caller's thread: copying 32 KiB takes it about 20 µs."""
+SMALL_NODES = 500
+COPIED_NODES = 1000
+COPIED_LENGTH = 20_000
+"""Longer lists and mappings are shared with the application until they are encoded: copying one takes 50 µs and more."""
 LARGE = 1 << 40
+_DEEPEST = 100
+_RECORD_BYTES = 250
+_NODE_BYTES = 8
+_SAMPLE = 8
+_SCALARS = frozenset({int, float, bool, type(None), datetime})
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_join = "".join
 
 
 def estimate(fields: Mapping[str, Any]) -> int:
@@ -21,65 +36,110 @@ def estimate(fields: Mapping[str, Any]) -> int:
 
     LARGE also for values that MessagePack does not hold: they are turned into others off the caller's thread.
     """
-    total, nodes = 200, 0
-    pending: list[Any] = list(fields.values())
-    while pending:
-        value = pending.pop()
-        kind = type(value)
-        nodes += 1
-        if kind is str or kind is bytes:
-            total += len(value)
-        elif kind is dict:
-            total += 8 * len(value)
-            pending.extend(value.values())
-        elif kind is list or kind is tuple:
-            pending.extend(value)
-        elif kind in _SCALARS:
-            total += 8
-        elif isinstance(value, msgspec.Struct):
-            pending.extend(getattr(value, name) for name in value.__struct_fields__)
-        else:
-            return LARGE
-        if total > SMALL_BYTES or nodes > SMALL_NODES or len(pending) > SMALL_NODES:
-            return LARGE
-    return total
+    try:
+        return _weigh(fields)
+    except (RuntimeError, TypeError):
+        return LARGE  # another thread of the host is changing a mapping, or a key is no text
 
 
-def snapshot(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with their containers copied, as far as the first thousand of them.
+def _weigh(fields: Mapping[str, Any]) -> int:
+    total, nodes = _RECORD_BYTES, SMALL_NODES
+    level: list[Any] = [fields.values()]
+    for _ in range(_DEEPEST):
+        below: list[Any] = []
+        for children in level:
+            for value in children:
+                kind = type(value)
+                if kind is str or kind is bytes:
+                    total += len(value)
+                elif kind is dict:
+                    nodes -= len(value)
+                    total += len(_join(value))
+                    below.append(value.values())
+                elif kind is list or kind is tuple:
+                    nodes -= len(value)
+                    below.append(value)
+                elif kind in _SCALARS:
+                    total += _NODE_BYTES
+                elif isinstance(value, msgspec.Struct):
+                    below.append([getattr(value, name) for name in value.__struct_fields__])
+                else:
+                    return LARGE
+                if total > SMALL_BYTES or nodes < 0:
+                    return LARGE
+        if not below:
+            return total
+        level = below
+    return LARGE
 
-    A host goes on appending to its list of messages after the call; what was captured must not grow with it. Texts cannot
-    change and are never copied. Containers beyond the first thousand are shared with the host until they are encoded.
+
+def snapshot(fields: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The fields with their containers copied as far as the first thousand values, and an estimate of their bytes.
+
+    A host goes on appending to its list of messages after the call; what was captured must not grow with it. The outer
+    containers are copied first, as they are the ones that grow. Texts cannot change and are never copied.
     """
-    left = COPIED_CONTAINERS
+    kept = dict(fields)
+    pending: list[Any] = [kept]
+    copies: dict[int, Any] = {}
+    total, left, at = _RECORD_BYTES, COPIED_NODES, 0
+    while at < len(pending) and left > 0:
+        container = pending[at]
+        at += 1
+        looked = min(left, len(container))
+        left -= looked
+        before = total
+        items = container.items() if type(container) is dict else enumerate(container)
+        for key, value in islice(items, looked):
+            kind = type(value)
+            if kind is str or kind is bytes:
+                total += len(value)
+                continue
+            total += _NODE_BYTES
+            if kind in _SCALARS:
+                continue
+            copied = _copied(value, kind, copies, pending)
+            if copied is value:
+                total += _sampled(value, 3)
+            else:
+                container[key] = copied
+        if looked < len(container):
+            total += (total - before) * (len(container) - looked) // max(looked, 1)
+    rest = pending[at:]
+    return kept, total + _of_some(rest, len(rest), 4)
 
-    def copy(value: Any, depth: int) -> Any:
-        nonlocal left
-        kind = type(value)
-        if kind not in (dict, list) or left <= 0 or depth > 40:
-            return value
-        left -= 1
-        if kind is dict:
-            return {key: copy(child, depth + 1) for key, child in value.items()}
-        return [copy(child, depth + 1) for child in value]
 
-    return {name: copy(value, 0) for name, value in fields.items()}
+def _copied(value: Any, kind: type, copies: dict[int, Any], pending: list[Any]) -> Any:
+    """A copy of a container, which joins ``pending``; the value itself where it cannot change or is too long."""
+    if kind is dict or kind is list:
+        if id(value) not in copies:
+            if len(value) > COPIED_LENGTH:
+                return value
+            copies[id(value)] = value.copy()
+            pending.append(copies[id(value)])
+        return copies[id(value)]
+    if kind.__module__ == records.__name__ and issubclass(kind, msgspec.Struct):
+        inner = {name: getattr(value, name) for name in value.__struct_fields__}
+        changed = {name: _copied(child, type(child), copies, pending) for name, child in inner.items()}
+        if any(changed[name] is not child for name, child in inner.items()):
+            return kind(**changed)
+    return value
 
 
-def rough_size(value: Any, most: int) -> int:
-    """Bytes of the texts within a value, counted no further than ``most``."""
-    total, pending, nodes = 0, [value], 0
-    while pending and total < most and nodes < 20_000:
-        item = pending.pop()
-        nodes += 1
-        if isinstance(item, (str, bytes)):
-            total += len(item)
-        elif isinstance(item, dict):
-            total += 8 * len(item)
-            pending.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            total += 8 * len(item)
-            pending.extend(item)
-        else:
-            total += 8
-    return total
+def _of_some(values: list[Any], number: int, depth: int) -> int:
+    """Bytes of ``number`` values of which ``values`` are some, judged by a few of them."""
+    some = values[:: max(1, len(values) // _SAMPLE)][:_SAMPLE]
+    return sum(_sampled(value, depth) for value in some) * number // max(1, len(some))
+
+
+def _sampled(value: Any, depth: int) -> int:
+    kind = type(value)
+    if kind is str or kind is bytes or kind is bytearray:
+        return len(value)
+    if depth > 0 and kind in _CONTAINERS:
+        try:
+            some = list(islice(value.values() if kind is dict else value, _SAMPLE))
+        except RuntimeError:
+            some = []  # another thread of the host is changing it
+        return _NODE_BYTES * len(value) + _of_some(some, len(value), depth - 1)
+    return int(value.nbytes) if kind.__module__ == "numpy" and hasattr(kind, "nbytes") else _NODE_BYTES

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,10 +23,13 @@ DROP_REASONS = (
     "damaged",
     "closed",
     "internal_error",
+    "killed",
 )
-"""Why a record was not kept. ``damaged`` frames were lost by the device; all others never reached the spool."""
+"""Why a record was not kept: ``damaged`` frames were lost by the device, ``killed`` records were still in the memory of a
+process that was killed; all others never reached the spool. New reasons go to the end, as their place is in files."""
 _NAMES = ("captured", "appended", "stored", "dead_lettered", *(f"dropped_{reason}" for reason in DROP_REASONS))
-_SLOT = struct.Struct("<Q")
+_INDEX = {name: index for index, name in enumerate(_NAMES, start=1)}
+CAPTURED, APPENDED = _INDEX["captured"], _INDEX["appended"]
 _MAGIC = b"TMLEDGR1"
 _BYTES = 8 + 8 * 64  # room for more counters than there are
 
@@ -45,7 +47,7 @@ class Counts:
 
     @property
     def unaccounted(self) -> int:
-        """Captured records that are nowhere: 0, or what was in memory when a process was killed."""
+        """Captured records that are nowhere: 0, or what is in the memory of a process that we cannot look into."""
         known = self.queued + self.spooled + self.stored + self.dead_lettered + sum(self.dropped.values())
         return self.captured - known
 
@@ -66,28 +68,28 @@ class Counts:
 class Ledger:
     """The counters of one producer. Whoever changes one holds the producer's lock."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises OSError."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < _BYTES:
-                os.pwrite(descriptor, _MAGIC.ljust(_BYTES, b"\0"), 0)  # written, not truncated: room must exist
-            self._map = mmap.mmap(descriptor, _BYTES)
-        finally:
-            os.close(descriptor)  # the mapping lives without it
+    def __init__(self, path: Path | None = None) -> None:
+        """Open or make the file; without a path the counters are in memory alone. Raises OSError."""
+        self._map = mmap.mmap(-1, _BYTES) if path is None else _mapped(path)
+        self.words = memoryview(self._map).cast("Q")
+        """The counters themselves, for whoever must not call a function; see CAPTURED and APPENDED."""
+
+    def take_over(self, other: Ledger) -> None:
+        """Add all that another ledger counted."""
+        for name in _NAMES:
+            self.add(name, other.get(name))
 
     def get(self, name: str) -> int:
         """The value of a counter."""
-        (value,) = _SLOT.unpack_from(self._map, 8 + 8 * _INDEX[name])
-        return int(value)
+        return self.words[_INDEX[name]]
 
     def set(self, name: str, value: int) -> None:
         """Give a counter a value."""
-        _SLOT.pack_into(self._map, 8 + 8 * _INDEX[name], value)
+        self.words[_INDEX[name]] = value
 
     def add(self, name: str, more: int = 1) -> None:
         """Add to a counter."""
-        self.set(name, self.get(name) + more)
+        self.words[_INDEX[name]] += more
 
     def drop(self, reason: str, number: int = 1) -> None:
         """Count records that are not kept."""
@@ -99,8 +101,16 @@ class Ledger:
         return Counts(self.get("captured"), queued, spooled, self.get("stored"), self.get("dead_lettered"), dropped)
 
     def close(self) -> None:
-        """Unmap; the file stays."""
+        """Unmap; the file stays. Closing twice is fine."""
+        self.words.release()
         self._map.close()
 
 
-_INDEX = {name: index for index, name in enumerate(_NAMES)}
+def _mapped(path: Path) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_size < _BYTES:
+            os.pwrite(descriptor, _MAGIC.ljust(_BYTES, b"\0"), 0)  # written, not truncated: room must exist
+        return mmap.mmap(descriptor, _BYTES)
+    finally:
+        os.close(descriptor)  # the mapping lives without it

@@ -2,8 +2,8 @@
 
 A record is made of what applications have at hand: numpy numbers, pydantic models, decimals, objects of any kind. What
 MessagePack cannot hold is turned into what it can here, off the caller's thread. Nothing is called that could do work or
-harm: no generator is run, no property of an unknown object is read, and a ``repr`` that raises is survived. What was
-lost is marked: ``{"$type": …, "$repr": …}``.
+harm: no generator is run, no property of an unknown object is read, and a ``repr`` that raises, or never comes back, is
+survived. What was lost is marked: ``{"$type": …, "$repr": …}``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ import decimal
 import enum
 import fractions
 import pathlib
+import threading
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID  # noqa: TID251 - to tell one by its type, not to make one
 
 import msgspec
 
 from tracemill.core.codec import MAX_DEPTH
+from tracemill.core.errors import RecordError
+from tracemill.core.records import AnyRecord
 
 LONGEST_REPR = 500
+LONGEST_ARRAY = 1_000_000
+"""Arrays of more elements are marked with their type and shape instead of being kept."""
+_PATIENCE = 5.0
+_MOST_STUCK = 3
 _PLAIN = (str, int, float, bool, type(None), bytes, datetime)
 _TEXTS = (UUID, pathlib.PurePath, fractions.Fraction, complex, date, time)
 
@@ -79,10 +87,13 @@ def _unusual(value: Any, within: frozenset[int], depth: int) -> Any:
             return _convert(fields, within, depth + 1)
         if isinstance(value, Mapping) and type(value).__module__.split(".")[0] in ("collections", "types"):
             return _convert(dict(value), within, depth + 1)
+        if type(value).__module__ == "numpy" and value.size > LONGEST_ARRAY:
+            return _marked(value, f"an array of shape {value.shape}")
         for method in ("model_dump", "tolist"):  # pydantic models; numpy scalars and arrays
             if callable(getattr(type(value), method, None)):
                 return _convert(getattr(value, method)(), within, depth + 1)
-    except Exception as error:  # noqa: BLE001 - the host's own objects may raise anything when touched
+    except Exception as error:  # noqa: BLE001
+        # The host's own objects may raise anything when touched.
         return _marked(value, f"{type(error).__name__} while it was read")
     return _marked(value, None)
 
@@ -111,5 +122,72 @@ def _short_repr(value: Any) -> str:
         return f"<{type(value).__name__} of {len(value)}>"
     try:
         return repr(value)[:LONGEST_REPR]
-    except Exception as error:  # noqa: BLE001 - a __repr__ of the host's may raise anything
+    except Exception as error:  # noqa: BLE001
+        # Some __repr__ of the host's may raise anything.
         return f"<repr raised {type(error).__name__}>"
+
+
+class Converter:
+    """Makes records plain in a thread of its own, which is left behind when an object of the host never answers.
+
+    The spooler calls it. After three such objects no more are asked: their records are ``unencodable``.
+    """
+
+    def __init__(self, patience: float = _PATIENCE) -> None:
+        self._patience = patience
+        self._stuck = 0
+        self._worker: _Worker | None = None
+
+    def convert(self, record: AnyRecord) -> AnyRecord:
+        """The record with plain values only. Raises RecordError ``unencodable``."""
+        if self._stuck >= _MOST_STUCK:
+            raise RecordError("unencodable", "objects of the application did not answer before")
+        if self._worker is None:
+            self._worker = _Worker()
+        answer = self._worker.ask(record, self._patience)
+        if answer is None:
+            self._stuck += 1
+            self.close()
+            raise RecordError("unencodable", f"an object did not answer for {self._patience:g} seconds")
+        if isinstance(answer, BaseException):
+            raise RecordError("unencodable", type(answer).__name__)
+        return answer
+
+    def close(self) -> None:
+        """End the thread, when it comes back."""
+        if self._worker is not None:
+            self._worker.tasks.put(None)
+            self._worker = None
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self.tasks: SimpleQueue[AnyRecord | None] = SimpleQueue()
+        self._answers: SimpleQueue[AnyRecord | BaseException] = SimpleQueue()
+        self._threaded = True
+        try:
+            threading.Thread(target=self._run, name="tracemill-converter", daemon=True).start()
+        except RuntimeError:  # the interpreter is on its way out and starts no more threads
+            self._threaded = False
+
+    def ask(self, record: AnyRecord, patience: float) -> AnyRecord | BaseException | None:
+        if not self._threaded:
+            return _plain_or_error(record)
+        self.tasks.put(record)
+        try:
+            return self._answers.get(timeout=patience)
+        except Empty:
+            return None
+
+    def _run(self) -> None:
+        while (record := self.tasks.get()) is not None:
+            self._answers.put(_plain_or_error(record))
+
+
+def _plain_or_error(record: AnyRecord) -> AnyRecord | BaseException:
+    try:
+        plain: AnyRecord = to_plain(record)
+    except Exception as error:  # noqa: BLE001
+        # The host's own objects may raise anything when touched.
+        return error
+    return plain

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -23,11 +24,11 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DeliveryError, SpoolError
-from tracemill.core.ids import new_id, now
+from tracemill.core.ids import now
 from tracemill.core.steps import Progress
 from tracemill.sdk.delivery import Delivered, Delivery
 from tracemill.sdk.ledger import Counts, Ledger
-from tracemill.sdk.segment import HEADER_BYTES, Frame, Segment
+from tracemill.sdk.segment import HEADER_BYTES, Frame, Segment, SegmentReader
 
 SPOOL, DEAD, SUMMARY = "spool", "dead", "summary.json"
 BATCH_BYTES = 8 * 1024 * 1024
@@ -45,25 +46,35 @@ class ProducerFolder:
         self._number = 0
 
     @classmethod
-    def create(cls, workspace: Path) -> ProducerFolder:
-        """A new producer. Raises OSError when the workspace cannot be written."""
-        path = workspace / SPOOL / new_id()
-        path.mkdir(parents=True, mode=0o700)
-        lock = _try_lock(path, create=True)
-        if lock is None:
-            raise OSError(f"{path} was locked by somebody else")
-        return cls(path, lock)
+    def create(cls, workspace: Path, producer: str) -> ProducerFolder:
+        """The folder of a new producer. Raises OSError when the workspace cannot be written."""
+        path = workspace / SPOOL / producer
+        path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        lock = _try_lock(path, fcntl.LOCK_EX, create=True)
+        try:
+            if lock is None:
+                raise OSError(f"{path} was locked by somebody else")
+            return cls(path, lock)
+        except BaseException:  # whatever it was, the folder does not stay locked
+            if lock is not None:
+                os.close(lock)
+            shutil.rmtree(path, ignore_errors=True)
+            raise
 
     @classmethod
     def adopt(cls, path: Path) -> ProducerFolder | None:
         """The folder of a producer whose process is gone, or None while somebody holds it."""
-        lock = _try_lock(path, create=False)
+        lock = _try_lock(path, fcntl.LOCK_EX)
         if lock is None:
             return None
-        if not (path / "lock").exists():  # another process finished it between our look and our lock
+        try:
+            if (path / "lock").exists():  # else another process finished it between our look and our lock
+                return cls(path, lock)
+        except BaseException:  # whatever it was, the folder does not stay locked
             os.close(lock)
-            return None
-        return cls(path, lock)
+            raise
+        os.close(lock)
+        return None
 
     def new_segment(self, size: int) -> Segment:
         """Make the next segment. Raises OSError when there is no room."""
@@ -74,25 +85,29 @@ class ProducerFolder:
         """Segment files, oldest first."""
         return sorted(self.path.glob("*.seg"))
 
-    def close(self) -> None:
-        """Let go of the folder; its files stay."""
-        self.ledger.close()
-        self.let_go()
+    def sync(self) -> None:
+        """Bring the names of new segments to the device. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
-    def let_go(self) -> None:
-        """Close our descriptor of the lock. In a forked child this leaves the parent's lock as it is; keeping it open
-        would keep the folder locked after the parent is gone.
+    def close(self) -> None:
+        """Let go of the folder; its files stay. In a forked child this leaves the parent's lock as it is, and leaving our
+        descriptor of it open would keep the folder locked after the parent is gone.
         """
+        self.ledger.close()
         os.close(self._lock)
 
 
-def _try_lock(path: Path, *, create: bool) -> int | None:
+def _try_lock(path: Path, kind: int, *, create: bool = False) -> int | None:
     try:
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         return None
@@ -111,10 +126,10 @@ def bytes_used(workspace: Path) -> int:
 
 
 def bury(workspace: Path, payload: bytes, reason: str, message: str, producer: str) -> None:
-    """Write a dead letter, atomically. Raises OSError."""
+    """Write a dead letter, atomically; the same record again replaces its letter. Raises OSError."""
     folder = workspace / SPOOL / DEAD
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = new_id()
+    name = hashlib.sha256(payload).hexdigest()[:32]
     letter = {
         "time": now().isoformat(),
         "reason": reason,
@@ -123,7 +138,10 @@ def bury(workspace: Path, payload: bytes, reason: str, message: str, producer: s
         "record": base64.b64encode(payload).decode(),
     }
     draft = folder / f".{name}.tmp"
-    draft.write_bytes(json.dumps(letter).encode())
+    with draft.open("wb") as file:
+        file.write(json.dumps(letter).encode())
+        file.flush()
+        os.fsync(file.fileno())  # the record leaves the segment, which may have been synced
     draft.rename(folder / f"{name}.json")
 
 
@@ -135,9 +153,9 @@ class Batches:
         self.delivery = delivery
         self._records = records
         self.distrust = False
-        """Set when the delivery keeps failing for no stated reason: then a record that makes it fail alone is buried."""
+        """Set when the delivery keeps failing for no stated reason: then the records that make it fail are looked for."""
 
-    def of(self, segment: Segment, start: int, end: int) -> Iterator[tuple[list[bytes], int, int]]:
+    def of(self, segment: SegmentReader, start: int, end: int) -> Iterator[tuple[list[bytes], int, int]]:
         """Batches of a segment: payloads, the offset after them, and how many stretches of damage were passed."""
         items: list[bytes] = []
         size, damaged, at = 0, 0, start
@@ -163,17 +181,36 @@ class Batches:
         except DeliveryError as error:
             if error.retry:
                 raise
-            why = error.message
-        except Exception as error:  # a delivery is somebody else's code
+            if len(items) == 1:
+                bury(self._workspace, items[0], "refused", error.message, producer)
+                return Delivered(0, 1)
+        except Exception:  # a delivery is somebody else's code
             if not self.distrust:
                 raise
-            why = f"{type(error).__name__}: {error}"
-        if len(items) == 1:
-            bury(self._workspace, items[0], "refused", why, producer)
-            return Delivered(0, 1)
+            return self._one_by_one(items, producer)
         middle = len(items) // 2
         first, second = self.deliver(items[:middle], producer), self.deliver(items[middle:], producer)
         return Delivered(first.stored + second.stored, first.dead_lettered + second.dead_lettered)
+
+    def _one_by_one(self, items: list[bytes], producer: str) -> Delivered:
+        """Bury what fails alone while another record of the batch goes through; when all fail it is not the records."""
+        stored = dead = 0
+        failed: list[tuple[bytes, Exception]] = []
+        for item in items:
+            try:
+                result = self.delivery.deliver([item])
+                stored, dead = stored + result.stored, dead + result.dead_lettered
+            except Exception as reason:
+                # The delivery is somebody else's code; judged below, when all have been tried.
+                if isinstance(reason, DeliveryError) and reason.retry:
+                    raise
+                failed.append((item, reason))
+        if len(failed) == len(items):
+            raise failed[-1][1]
+        for item, error in failed:
+            bury(self._workspace, item, "failed", f"{type(error).__name__}: {error}", producer)
+        self.distrust = False
+        return Delivered(stored, dead + len(failed))
 
 
 @dataclass(slots=True)
@@ -210,11 +247,13 @@ def drain(
     for folder in abandoned(workspace):
         try:
             deliver_folder(workspace, folder, delivery, drained, batch_records, progress)
+        except OSError as error:  # a device that does not give a file back, or a full one: this folder has to wait
+            drained.skipped.append(f"{folder.producer}: {error}")
         finally:
             folder.close()
     root = workspace / SPOOL
     if root.is_dir():
-        drained.live = sum(1 for path in root.iterdir() if path.is_dir() and path.name != DEAD)
+        drained.live = sum(1 for path in root.iterdir() if path.is_dir() and _is_live(path))
     return drained
 
 
@@ -226,12 +265,12 @@ def deliver_folder(
     batch_records: int,
     progress: Progress | None = None,
 ) -> None:
-    """Deliver everything an adopted folder holds, then fold its counters and remove it."""
+    """Deliver everything an adopted folder holds, then fold its counters and remove it. Raises DeliveryError, OSError."""
     batches = Batches(workspace, delivery, batch_records)
     for path in folder.segments():
         try:
-            segment = Segment.open(path)
-        except (SpoolError, OSError) as error:
+            segment = SegmentReader(path)
+        except SpoolError as error:
             if not never_begun(path):
                 drained.skipped.append(f"{path.name}: {error}")
                 keep = workspace / SPOOL / DEAD / f"{folder.producer}-{path.name}"
@@ -247,16 +286,15 @@ def deliver_folder(
                 drained.damaged += damaged
                 if progress is not None:
                     progress("delivering", drained.stored + drained.dead_lettered, None)
-        except BaseException:
+        finally:
             segment.close()
-            raise
-        segment.remove()
-    settle_damage(folder)
+        path.unlink(missing_ok=True)
+    settle(folder.ledger)
     fold(workspace, folder)
     drained.producers += 1
 
 
-def note_delivered(ledger: Ledger, segment: Segment, end: int, result: Delivered) -> None:
+def note_delivered(ledger: Ledger, segment: SegmentReader, end: int, result: Delivered) -> None:
     """Count a delivered batch, then move the segment's mark: a kill in between counts it twice, which settling mends."""
     ledger.add("stored", result.stored)
     ledger.add("dead_lettered", result.dead_lettered)
@@ -272,18 +310,25 @@ def never_begun(path: Path) -> bool:
         return False
 
 
-def settle_damage(folder: ProducerFolder) -> None:
-    """Make the counters of a folder whose segments are all delivered agree with what was appended.
+def settle(ledger: Ledger) -> None:
+    """Make the counters of a producer that is done agree with each other; all its segments are delivered.
 
     Frames that never came back were lost to damage. A batch that was counted twice (see :func:`note_delivered`) was not
-    stored twice.
+    stored twice. What a killed process had in memory went with it. A kill between two counters is one record at most.
     """
-    ledger = folder.ledger
+    found = ledger.get("stored") + ledger.get("dead_lettered") + ledger.get("dropped_damaged")
+    if found == ledger.get("appended") + 1:
+        ledger.set("appended", found)  # killed right after the record was written, before it was counted
     most = ledger.get("appended") - ledger.get("dead_lettered") - ledger.get("dropped_damaged")
     ledger.set("stored", min(ledger.get("stored"), max(most, 0)))
-    lost = ledger.get("appended") - ledger.get("stored") - ledger.get("dead_lettered") - ledger.get("dropped_damaged")
+    lost = most - ledger.get("stored")
     if lost > 0:
         ledger.drop("damaged", lost)
+    nowhere = ledger.counts().unaccounted
+    if nowhere > 0:
+        ledger.drop("killed", nowhere)
+    else:
+        ledger.add("captured", -nowhere)
 
 
 def fold(workspace: Path, folder: ProducerFolder) -> None:
@@ -292,8 +337,9 @@ def fold(workspace: Path, folder: ProducerFolder) -> None:
     with (root / ".fold.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         summary = read_summary(workspace)
-        if folder.producer not in summary.folded:
-            summary.counts = summary.counts + folder.ledger.counts()
+        counts = folder.ledger.counts()
+        if folder.producer not in summary.folded and counts != Counts():
+            summary.counts = summary.counts + counts
             summary.producers += 1
             summary.folded = [*summary.folded, folder.producer][-_FOLDED_REMEMBERED:]
             draft = root / ".summary.tmp"
@@ -358,28 +404,37 @@ def inspect(workspace: Path) -> SpoolHealth:
     return health
 
 
+def _is_live(path: Path) -> bool:
+    lock = _try_lock(path, fcntl.LOCK_SH)  # shared, so that whoever wants to adopt it is hardly in anybody's way
+    if lock is not None:
+        os.close(lock)
+    return lock is None and (path / "lock").exists()
+
+
 def _inspect_producer(path: Path, problems: list[str]) -> ProducerHealth:
-    lock = _try_lock(path, create=False)
-    live = lock is None and (path / "lock").exists()
+    live = _is_live(path)
     spooled = damaged = size = segments = 0
     for file in sorted(path.glob("*.seg")):
         try:
-            segment = Segment.open(file)
+            segment = SegmentReader(file, writable=False)
         except FileNotFoundError:
             continue
         except (SpoolError, OSError) as error:
-            if never_begun(file):
-                continue
-            problems.append(f"spool/{path.name}/{file.name}: {error}")
+            if not never_begun(file):
+                problems.append(f"spool/{path.name}/{file.name}: {error}")
             continue
         segments += 1
         size += segment.size
-        for found in segment.frames(max(segment.delivered, HEADER_BYTES), segment.size):
-            if isinstance(found, Frame):
-                spooled += 1
-            else:
-                damaged += 1
-        segment.close()
+        try:
+            for found in segment.frames(segment.delivered):
+                if isinstance(found, Frame):
+                    spooled += 1
+                else:
+                    damaged += 1
+        except (SpoolError, OSError) as error:
+            problems.append(f"spool/{path.name}/{file.name}: {error}")
+        finally:
+            segment.close()
     if damaged and not live:
         problems.append(f"spool/{path.name}: {damaged} damaged stretches; whole records around them are delivered")
     counts = Counts(spooled=spooled)
@@ -387,8 +442,7 @@ def _inspect_producer(path: Path, problems: list[str]) -> ProducerHealth:
         ledger = Ledger(path / "ledger")
         counts = ledger.counts(spooled=spooled)
         ledger.close()
-    if live and counts.unaccounted > 0:
-        counts = counts + Counts(queued=counts.unaccounted)
-    if lock is not None:
-        os.close(lock)
+    if counts.unaccounted > 0:
+        nowhere = counts.unaccounted
+        counts = counts + (Counts(queued=nowhere) if live else Counts(dropped={"killed": nowhere}))
     return ProducerHealth(path.name, live, counts, segments, size, damaged)
