@@ -289,12 +289,13 @@ def test_a_call_that_a_later_one_repeats_is_superseded(tmp_path: Path) -> None:
         "2", [ask, again, says("user", "q2")], response=says("assistant", "a2"), success=True, conversation_id="c"
     )
     other = interaction("3", [ask], response=answer, success=True, conversation_id="d")
-    store = open_store(tmp_path, [second, first, other, feedback("f", "1", kind="thumbs_up")])
+    retry = interaction("4", [ask], response=again, success=True, conversation_id="c")
+    store = open_store(tmp_path, [second, first, retry, other, feedback("f", "1", kind="thumbs_up")])
     version = build_version(store, Recipe(name="x"), tmp_path)
     sources = [example.sources for example in by_type(version, "supervised")]
     assert sorted(sources) == sorted([[second.id], [other.id]])
     fates = {fate.id: fate for fate in version.fates()}
-    assert fates[first.id].left_out["supervised"] == "superseded"
+    assert fates[first.id].left_out["supervised"] == fates[retry.id].left_out["supervised"] == "superseded"
     (labelled,) = by_type(version, "labelled")  # the thumb is about that one answer, and stays
     assert first.id in labelled.sources
     store.close()
