@@ -134,8 +134,9 @@ class State:
             assert self.current is not None
             if not self.current.room(len(payload)):  # a caller was faster; the next round makes room again
                 return False
-            self.current.append(payload)
+            self.folder.ledger.set("captured", self.captured)
             self.folder.ledger.add("appended")
+            self.current.append(payload)
         return True
 
     # -- counting

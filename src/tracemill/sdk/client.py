@@ -136,9 +136,11 @@ class Client:
             segment = state.current
             if segment is None or not segment.room(len(payload)) or len(payload) > self.settings.record_max_bytes:
                 return False
-            segment.append(payload)
-            state.folder.ledger.add("appended")
+            # Counted first: killed in between, a record nobody was promised counts as lost; the other way round one
+            # would be stored that was never counted.
             state.folder.ledger.set("captured", state.captured)
+            state.folder.ledger.add("appended")
+            segment.append(payload)
             wanted = state.spare is None and segment.written > segment.size // 2
         finally:
             state.writer = 0

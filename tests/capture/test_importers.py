@@ -1,0 +1,156 @@
+"""Imports: everything readable is stored once, everything else is in the reject file with its reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.capture.conftest import RunImport
+from tracemill.core import codec
+from tracemill.core.errors import SourceError
+from tracemill.core.records import Feedback, Interaction
+from tracemill.store.base import Filter
+from tracemill.store.hot import HotStore
+
+CHAT = {
+    "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}],
+    "model": "m",
+    "mood": "calm",
+}
+
+
+def rejects(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_real_trajectories(shared_data: Path, store: HotStore, run: RunImport, tmp_path: Path) -> None:
+    source = shared_data / "tau_bench_airline_gpt4o.json"
+    report = run("tau-bench", source, platform="airline", model="gpt-4o")
+    assert (report.read, report.stored, report.rejected) == (400, 400, 0)
+    assert report.by_type == {"interaction": 200, "feedback": 200}
+    runs = json.loads(source.read_bytes())
+    found = [record for record in store.scan(Filter(types=("interaction",))) if isinstance(record, Interaction)]
+    assert [record.messages for record in found] == [run["traj"] for run in runs]
+    assert [(record.task_id, record.trial) for record in found] == [(str(r["task_id"]), r["trial"]) for r in runs]
+    assert {record.time for record in found} == {datetime(2024, 5, 15, 20, tzinfo=UTC)}
+    assert Counter(record.success for record in found) == {False: 116, True: 84}
+    rewards = {r.interaction_id: r.score for r in store.scan(Filter(types=("feedback",))) if isinstance(r, Feedback)}
+    assert [rewards[record.id] for record in found] == [run["reward"] for run in runs]
+    assert all(record.user and record.user.raw_id is None for record in found)
+
+    moved = tmp_path / "moved" / "another name.json"
+    moved.parent.mkdir()
+    shutil.copy(source, moved)
+    again = run("tau-bench", source, moved, platform="airline", model="gpt-4o")
+    assert (again.stored, again.duplicates, again.rejected) == (0, 800, 0)
+
+
+def test_the_real_trajectories_as_logged_calls(shared_data: Path, store: HotStore, run: RunImport) -> None:
+    source = shared_data / "tau_bench_airline_gpt4o.json"
+    report = run("tau-bench", source, expand=True)
+    assert report.by_type == {"interaction": 2454, "feedback": 200}
+    calls = [record for record in store.scan(Filter(types=("interaction",))) if isinstance(record, Interaction)]
+    said = [
+        message for run in json.loads(source.read_bytes()) for message in run["traj"] if message["role"] == "assistant"
+    ]
+    assert [call.response for call in calls] == said
+    assert sum(row.called for row in store.daily_tools()) == sum(
+        len(message.get("tool_calls") or []) for message in said
+    )
+    assert run("tau-bench", source, expand=True).stored == 0
+
+
+def test_malformed_runs_are_rejected_one_by_one(tmp_path: Path, run: RunImport) -> None:
+    good = {"task_id": 1, "trial": 0, "reward": 0.5, "traj": [{"role": "user", "content": "x"}]}
+    runs = [good, 7, {**good, "traj": "x"}, {**good, "reward": None}, {**good, "trial": None}, {**good, "info": 5}]
+    source = tmp_path / "runs.json"
+    source.write_text(json.dumps(runs))
+    report = run("tau-bench", source)
+    assert (report.stored, report.rejected) == (4, 4)
+    assert [entry["place"] for entry in rejects(tmp_path / "rejects.jsonl")] == ["run 1", "run 2", "run 3", "run 4"]
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "5"])
+def test_a_file_of_another_format_is_an_error(tmp_path: Path, run: RunImport, content: str) -> None:
+    source = tmp_path / "runs.json"
+    source.write_text(content)
+    with pytest.raises(SourceError, match=r"runs\.json"):
+        run("tau-bench", source)
+
+
+def test_chat_lines_with_everything_that_goes_wrong(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    line = json.dumps(CHAT).encode()
+    bad = [b"{", b"[]", b'{"messages": []}', b'{"messages": [1]}', b"\xff\xfe", b"[" * 5000, line[:-5]]
+    source = tmp_path / "chat.jsonl"
+    source.write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n" + b"\n".join(bad[:-1]) + b"\n" + line + b"\n" + bad[-1])
+    report = run("openai-chat", source)
+    assert (report.stored, report.rejected) == (2, 7), "identical lines are two records"
+    assert {entry["reason"] for entry in rejects(tmp_path / "rejects.jsonl")} == {"malformed", "invalid", "too_deep"}
+    found = next(record for record in store.scan() if isinstance(record, Interaction))
+    assert found.messages == CHAT["messages"][:1]
+    assert found.response == {"role": "assistant", "content": "hello"}
+    assert found.extra == {"mood": "calm"}
+    assert found.model is not None
+    assert found.model.name == "m"
+    assert run("openai-chat", source).stored == 0
+
+
+def test_odd_numbers_in_lines_are_kept(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    source = tmp_path / "chat.jsonl"
+    digits = "9" * 5000
+    source.write_text(
+        '{"messages": [{"role": "user", "content": "x"}], "n": NaN, "created": 1700000000, "big": ' + digits + "}"
+    )
+    assert run("openai-chat", source).stored == 1
+    (found,) = store.scan()
+    assert found.extra["big"] == int("9" * 4000) * 10**1000 + int("9" * 1000)
+    assert found.time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_batch_output_lines(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    choice = {"message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+    body = {"id": "resp", "choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    line = {
+        "custom_id": "a",
+        "body": {"model": "m", "messages": CHAT["messages"][:1]},
+        "response": {"status_code": 200, "body": body},
+    }
+    source = tmp_path / "batch.jsonl"
+    source.write_text(json.dumps(line))
+    assert run("openai-chat", source).stored == 1
+    (found,) = store.scan()
+    assert isinstance(found, Interaction)
+    assert (found.response, found.finish_reason, found.input_tokens, found.output_tokens) == (
+        choice["message"],
+        "stop",
+        3,
+        2,
+    )
+
+
+def test_our_own_records_plain_and_packed(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    golden = Path(__file__).parents[1] / "core" / "golden" / "v1"
+    records = [codec.decode_json(path.read_bytes()) for path in sorted(golden.glob("*.json"))]
+    lines = b"\n".join(codec.encode_json(record) for record in records)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(lines + b"\n{torn")
+    (tmp_path / "in" / "b.jsonl.gz").write_bytes(gzip.compress(lines))
+    report = run("records", tmp_path / "in")
+    assert (report.files, report.stored, report.duplicates, report.rejected) == (2, 7, 7, 1)
+    assert list(store.scan()) == records
+
+
+def test_what_does_not_exist_says_so(tmp_path: Path, run: RunImport) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        run("records", tmp_path / "none.jsonl")
+    with pytest.raises(SourceError, match="no format") as caught:
+        run("openai-chatt", tmp_path)
+    assert "openai-chat" in caught.value.hint
+    with pytest.raises(SourceError, match="holds no file"):
+        run("records", tmp_path / "workspace")
