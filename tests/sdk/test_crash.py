@@ -27,7 +27,7 @@ from tracemill.core.settings import load_settings
 from tracemill.sdk.client import Client
 
 path = Path(sys.argv[1])
-client = Client(path, load_settings({"workspace": str(path), "spool_segment_bytes": 65536}, environment={}))
+client = Client(path, load_settings({"workspace": str(path), "spool_segment_bytes": 1048576}, environment={}))
 print("ready", flush=True)
 number = 0
 while True:

@@ -39,6 +39,7 @@ from tracemill.sdk.spool import (
 
 logger = logging.getLogger("tracemill")
 SMALLEST_SEGMENT = 64 * 1024
+SPARES = 2
 _LONGEST_BACKOFF = 30.0
 _PATIENCE = 8
 """Failures in a row for no stated reason after which the record that causes them is looked for and set aside."""
@@ -66,7 +67,8 @@ class State:
         self._numbers = itertools.count()
         self.captured = 0
         self.current: Segment | None = None
-        self.spare: Segment | None = None
+        self.spares: deque[Segment] = deque()
+        """Segments made ahead of need; the caller of capture takes the next one itself when the current one is full."""
         self.segments: list[Segment] = []
         self.blocked: str | None = None
         self.losing = False
@@ -113,16 +115,23 @@ class State:
 
     def add_segment(self, least: int = 0) -> bool:
         """Put a fresh segment in place of the current one. Takes the lock."""
-        fresh = self.spare if self.spare is not None and self.spare.size >= least else None
+        with self.lock:
+            if self.take_spare(least):
+                return True
+        fresh = self.make_segment(least)
         if fresh is None:
-            fresh = self.make_segment(least)
-            if fresh is None:
-                return False
-        else:
-            self.spare = None
+            return False
         with self.lock:
             self.segments.append(fresh)
             self.current = fresh
+        return True
+
+    def take_spare(self, least: int) -> bool:
+        """Go on with a segment made ahead, if there is one large enough. The caller holds the lock; no system call."""
+        if not self.spares or self.spares[0].size < least:
+            return False
+        self.current = self.spares.popleft()
+        self.segments.append(self.current)
         return True
 
     def put(self, payload: bytes) -> bool:
@@ -236,14 +245,16 @@ def encode_or_drop(state: State, record: AnyRecord) -> bytes | None:
 
 
 def prepare_spare(state: State) -> None:
-    """Have the next segment ready before the current one is full, so that no caller has to wait for it."""
-    current = state.current
-    if current is None:
+    """Have the next segments ready before the current one is full, so that no caller has to wait for one."""
+    if state.current is None:
         state.add_segment()
-    elif state.spare is None and current.written > current.size // 2:
-        state.spare = state.make_segment()
-    if state.spare is not None and current is not None and current.written > current.size * 15 // 16:
-        state.add_segment()
+    while state.current is not None and len(state.spares) < SPARES:
+        if state.current.written < state.current.size // 4 and state.spares:
+            return  # there is time: the second is made when the current one is a quarter full
+        spare = state.make_segment()
+        if spare is None:
+            return
+        state.spares.append(spare)
 
 
 def sync(state: State) -> None:
@@ -372,9 +383,8 @@ def finish(state: State) -> None:
         state.current = None
         left = state.spooled()
         segments, state.segments = state.segments, []
-        if state.spare is not None:
-            segments.append(state.spare)
-            state.spare = None
+        segments.extend(state.spares)
+        state.spares.clear()
     for segment in segments:
         if segment.appended == segment.delivered_frames:
             segment.remove()

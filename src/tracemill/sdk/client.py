@@ -1,8 +1,8 @@
 """Capture: a record from the application's thread into the spool, in microseconds and without a system call.
 
 Small records are encoded at once and copied into the mapped spool segment, so they survive a kill -9 from the moment
-capture returns. Large ones, odd ones and those that find the segment busy are handed over by reference to a bounded queue
-that a background thread writes; ``flush`` waits for it.
+capture returns. Large ones, odd ones, and those of a burst that fills segments faster than they are made, are handed over
+by reference to a bounded queue that a background thread writes; ``flush`` waits for it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from tracemill.core.errors import RecordError, SpoolError
 from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import SCHEMA_VERSION, AnyRecord
 from tracemill.core.settings import Settings
-from tracemill.sdk.background import State, deliver_forever, finish, spool_forever
+from tracemill.sdk.background import SPARES, State, deliver_forever, finish, spool_forever
 from tracemill.sdk.delivery import Delivery
 from tracemill.sdk.estimate import LARGE, estimate, rough_size, snapshot
 from tracemill.sdk.ledger import Counts
+from tracemill.sdk.segment import HEADER_BYTES, frame_size
 
 logger = logging.getLogger("tracemill")
 _LOCK_PATIENCE = 0.002
@@ -133,15 +134,20 @@ class Client:
             return False
         state.writer = thread
         try:
-            segment = state.current
-            if segment is None or not segment.room(len(payload)) or len(payload) > self.settings.record_max_bytes:
+            segment, length = state.current, len(payload)
+            if length > self.settings.record_max_bytes:
                 return False
+            if segment is None or not segment.room(length):
+                if not state.take_spare(HEADER_BYTES + frame_size(length)):
+                    return False
+                segment = state.current
+            assert segment is not None
             # Counted first: killed in between, a record nobody was promised counts as lost; the other way round one
             # would be stored that was never counted.
             state.folder.ledger.set("captured", state.captured)
             state.folder.ledger.add("appended")
             segment.append(payload)
-            wanted = state.spare is None and segment.written > segment.size // 2
+            wanted = len(state.spares) < SPARES and segment.written > segment.size // 4
         finally:
             state.writer = 0
             lock.release()
