@@ -301,6 +301,21 @@ def test_a_call_that_a_later_one_repeats_is_superseded(tmp_path: Path) -> None:
     store.close()
 
 
+def forget_users(interaction: Interaction) -> Verdict[Interaction]:
+    return Change(msgspec.structs.replace(interaction, user=None), "forgot_user")
+
+
+def test_a_step_that_takes_the_user_out_does_not_part_what_is_theirs(tmp_path: Path) -> None:
+    records = [
+        interaction(str(n), [says("user", str(n))], response=says("assistant", "a"), success=True, user=user("u"))
+        for n in range(20)
+    ]
+    store = open_store(tmp_path, records)
+    version = build_version(store, Recipe(name="x", steps=(forget_users,), split={"a": 0.5, "b": 0.5}), tmp_path)
+    assert (version.manifest.groups, len(version.splits()), version.count()) == (1, 1, 20)
+    store.close()
+
+
 def test_equal_examples_of_one_split_are_one_with_all_sources(tmp_path: Path) -> None:
     records = [
         interaction(name, [says("user", "hi")], response=says("assistant", "hello"), success=True) for name in "abc"
@@ -400,6 +415,14 @@ def test_feedback_that_belongs_to_nothing_is_listed(store: HotStore, tmp_path: P
     assert fates[record_id("lost")] == "feedback.no_such_interaction"
     assert fates[record_id("loose")] == "feedback.no_such_turn"
     assert fates[record_id("comment")] == "feedback.not_used"
+    one = [feedback("other", kind="thumbs_up", platform="other"), feedback("mine", kind="thumbs_up", platform="chat")]
+    store.append(one)
+    fates = {
+        fate.id: fate.dropped
+        for fate in build_version(store, Recipe(name="chat", source=Source(platforms=("chat",))), tmp_path).fates()
+    }
+    assert record_id("other") not in fates
+    assert fates[record_id("mine")] == "feedback.no_link"
     narrow = build_version(store, Recipe(name="narrow", source=Source(success=True)), tmp_path)
     assert not {record_id("lost"), record_id("loose")} & {fate.id for fate in narrow.fates()}
 
