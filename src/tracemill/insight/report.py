@@ -343,7 +343,7 @@ def _sentences(s: Statistics) -> dict[str, str]:
         "validation_sentence": f"{s.validations.records:,} checks. Passed: {wording.outcome(s.validations.passed)}. "
         f"Changed by the user: {wording.outcome(s.validations.edited)}.",
         "decision_sentence": _decision_sentence(s),
-        "record_sentence": ", ".join(f"{count:,} {tag.replace('_', ' ')}" for tag, count in s.scope.records.items())
+        "record_sentence": ", ".join(wording.records(tag, count) for tag, count in s.scope.records.items())
         + (";" if s.scope.records else "nothing;"),
     }
 

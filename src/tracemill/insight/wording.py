@@ -88,3 +88,9 @@ def short_count(value: float) -> str:
 
 def _trimmed(value: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}".removesuffix(".0")
+
+
+def records(tag: str, number: int) -> str:
+    """How many records of a type, as ``1 interaction`` or ``3 session ends``."""
+    name = tag.replace("_", " ")
+    return f"{number:,} {name}" + ("" if number == 1 or tag == "feedback" else "s")
