@@ -6,12 +6,16 @@ import gzip
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.capture.conftest import RunImport
+from tracemill.capture.importers.base import lines_of
+from tracemill.capture.ingest import Reject
 from tracemill.core import codec
 from tracemill.core.errors import SourceError
 from tracemill.core.records import Feedback, Interaction
@@ -154,3 +158,114 @@ def test_what_does_not_exist_says_so(tmp_path: Path, run: RunImport) -> None:
     assert "openai-chat" in caught.value.hint
     with pytest.raises(SourceError, match="holds no file"):
         run("records", tmp_path / "workspace")
+
+
+CALL = {"role": "assistant", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("change", "stored", "reason"),
+    [
+        ({"reward": 10**400}, 0, "invalid"),
+        ({"traj": [{"role": "system", "content": "The current time is 2024-99-99 15:00:00 EST"}]}, 2, ""),
+        ({"traj": [{"role": "system", "content": "The current time is 9999-12-31 23:00:00 EST"}]}, 2, ""),
+    ],
+)
+def test_runs_with_impossible_numbers_and_clocks(
+    tmp_path: Path, run: RunImport, change: dict[str, object], stored: int, reason: str
+) -> None:
+    source = tmp_path / "runs.json"
+    text = json.dumps([{"task_id": 1, "trial": 0, "reward": 0, "traj": [], **change}])
+    source.write_text(text)
+    report = run("tau-bench", source)
+    assert (report.stored, report.rejected) == (stored, int(bool(reason)))
+    if reason:
+        (entry,) = rejects(tmp_path / "rejects.jsonl")
+        assert entry["reason"] == reason
+        assert json.loads(entry["raw"]).keys() == json.loads(text)[0].keys()
+
+
+def test_a_run_without_calls_is_not_lost_when_expanded(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    source = tmp_path / "runs.json"
+    messages = [{"role": "user", "content": "x"}]
+    source.write_text(json.dumps([{"task_id": 1, "trial": 0, "reward": 0, "traj": messages}]))
+    run("tau-bench", source, expand=True)
+    (interaction,) = (record for record in store.scan() if isinstance(record, Interaction))
+    (score,) = (record for record in store.scan() if isinstance(record, Feedback))
+    assert (interaction.messages, score.interaction_id) == (messages, interaction.id)
+
+
+def test_only_the_last_call_of_a_run_has_its_outcome(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    source = tmp_path / "runs.json"
+    user = {"role": "user", "content": "x"}
+    source.write_text(json.dumps([{"task_id": 1, "trial": 0, "reward": 1.0, "traj": [user, CALL, user, CALL]}]))
+    run("tau-bench", source, expand=True)
+    first, last = (record for record in store.scan() if isinstance(record, Interaction))
+    (score,) = (record for record in store.scan() if isinstance(record, Feedback))
+    assert (first.messages, first.response, first.success, first.completion_status) == ([user], CALL, None, None)
+    assert (last.messages, last.response, last.success) == ([user, CALL, user], CALL, True)
+    assert (first.turn, last.turn, first.conversation_id) == (0, 1, last.conversation_id)
+    assert score.interaction_id == last.id
+
+
+@pytest.mark.parametrize(
+    ("line", "stored"),
+    [
+        ({"body": {"messages": 5}, "response": {"body": {"choices": [{"message": CALL}]}}}, 0),
+        ({"body": {"messages": CHAT["messages"]}, "response": 5}, 1),
+        ({"custom_id": "a", "response": {"status_code": 200, "body": {"choices": [{"message": CALL}]}}}, 1),
+        ({"request": {"messages": CHAT["messages"]}, "choices": [], "response": {"choices": [7]}}, 1),
+        ({"messages": CHAT["messages"], "created": float("nan"), "timestamp": "yesterday"}, 1),
+    ],
+)
+def test_odd_wrappers_are_understood_or_rejected(
+    tmp_path: Path, run: RunImport, line: dict[str, object], stored: int
+) -> None:
+    source = tmp_path / "chat.jsonl"
+    source.write_text(json.dumps(line))
+    report = run("openai-chat", source)
+    assert (report.stored, report.rejected) == (stored, 1 - stored)
+
+
+def test_nothing_a_chat_line_states_is_lost_but_the_raw_user(tmp_path: Path, store: HotStore, run: RunImport) -> None:
+    odd = {"model": {"x": 1}, "usage": "u", "tools": "none", "metadata": {"a": None}, "n": None, "session_id": 5}
+    source = tmp_path / "chat.jsonl"
+    source.write_text(json.dumps({"messages": [CALL], **odd, "user": {"id": "raw-user-id"}}))
+    run("openai-chat", source)
+    (found,) = store.scan()
+    assert isinstance(found, Interaction)
+    assert (found.messages, found.response, found.extra) == ([], CALL, odd)
+    assert found.user is not None
+    assert b"raw-user-id" not in codec.encode(found)
+
+
+LINES = b"\n".join(
+    json.dumps({"messages": [{"role": "user", "content": f"{number**40}"}]}).encode() for number in range(3000)
+)
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("zst", zstandard.compress)])
+def test_a_torn_archive_gives_what_stands_before_the_tear(
+    tmp_path: Path, run: RunImport, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    source = tmp_path / f"chat.jsonl.{suffix}"
+    source.write_bytes(pack(LINES)[:-5000])
+    torn = run("openai-chat", source)
+    assert torn.rejected == 1
+    assert 100 < torn.stored < 3000
+    assert rejects(tmp_path / "rejects.jsonl")[0]["place"] == f"line {torn.stored + 1}"
+    source.write_bytes(pack(LINES[:1000]) + pack(LINES[1000:]))
+    whole = run("openai-chat", source)
+    assert (whole.stored, whole.duplicates, whole.rejected) == (3000 - torn.stored, torn.stored, 0)
+    source.write_bytes(b"no archive\n")
+    with pytest.raises(SourceError, match=r"chat\.jsonl"):
+        run("openai-chat", source)
+
+
+def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(tmp_path: Path) -> None:
+    source = tmp_path / "lines"
+    source.write_bytes(b"1234567890\n12345\n" + b"x" * 25)
+    first, second, third = (line for _, line in lines_of(source, longest=8))
+    assert isinstance(first, Reject)
+    assert isinstance(third, Reject)
+    assert (first.place, first.reason, second) == ("line 1", "too_large", b"12345")

@@ -52,24 +52,23 @@ def _problem(entry: Any) -> str:
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:
-    """A line with its request and response side by side, whatever wrapped them."""
-    request = entry.get("request") if isinstance(entry.get("request"), dict) else entry.get("body")
-    if not isinstance(request, dict):
-        return entry
-    flat = {**{key: value for key, value in entry.items() if key not in ("request", "body", "response")}, **request}
-    response: Any = entry.get("response")
-    response = response.get("body", response) if isinstance(response, dict) else {}
-    choices = response.get("choices")
-    if (
-        isinstance(choices, list)
-        and choices
-        and isinstance(choices[0], dict)
-        and isinstance(choices[0].get("message"), dict)
-    ):
-        flat["messages"] = [*(request.get("messages") or []), choices[0]["message"]]
-        flat["finish_reason"] = choices[0].get("finish_reason")
-        flat["usage"] = response.get("usage")
-        flat["response_id"] = response.get("id")
+    """A line with its request and response side by side, whatever wrapped them; what is not understood stays as it is."""
+    flat = dict(entry)
+    for wrapper in ("request", "body"):
+        if "messages" not in flat and isinstance(flat.get(wrapper), dict):
+            flat = {**{key: value for key, value in flat.items() if key != wrapper}, **flat[wrapper]}
+    answer: Any = flat.get("response")
+    answer = answer.get("body", answer) if isinstance(answer, dict) else None
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
+    asked = flat.get("messages", [])
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict) or not isinstance(asked, list):
+        return flat
+    flat["messages"] = [*asked, choice["message"]]
+    stated = {**answer, "finish_reason": choice.get("finish_reason"), "response_id": answer.get("id")}
+    for name in ("finish_reason", "usage", "response_id", "model", "created"):
+        if stated.get(name) is not None:
+            flat[name] = stated[name]
     return flat
 
 
@@ -80,19 +79,16 @@ def _interaction(
     messages = left.pop("messages")
     response = messages[-1] if messages[-1].get("role") == "assistant" else None
     called = [call.name for message in messages for call in tool_calls(message) if call.name]
-    model, user = left.pop("model", None), left.pop("user", None)
-    usage = left.pop("usage", None)
-    usage = usage if isinstance(usage, dict) else {}
+    model_name = left.pop("model") if isinstance(left.get("model"), str) else context.model
+    user = left.pop("user", None)
+    usage = left.pop("usage") if isinstance(left.get("usage"), dict) else {}
     fields: dict[str, Any] = {name: left.pop(name) for name in _TEXTS if isinstance(left.get(name), str)}
     for name in ("finish_reason", "response_id"):
         if isinstance(left.get(name), str):
             fields[name] = left.pop(name)
-    tools = left.pop("tools", None)
+    tools = left.get("tools")
     if isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools):
-        fields["tools"] = tools
-    elif tools is not None:
-        left["tools"] = tools
-    model_name = model if isinstance(model, str) else context.model
+        fields["tools"] = left.pop("tools")
     return Interaction(
         **ids.base(identity, number, _time(left)),
         **fields,
@@ -101,13 +97,13 @@ def _interaction(
         messages=messages if response is None else messages[:-1],
         response=response,
         model=Model(name=model_name) if model_name else None,
-        user=context.pseudonymize(user) if isinstance(user, (str, int)) else None,
+        user=None if user is None else context.pseudonymize(user if isinstance(user, (str, int)) else repr(user)),
         tools_used=sorted(set(called)),
         tool_call_count=len(called),
         usage=usage,
         input_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
-        extra={key: value for key, value in left.items() if value is not None},
+        extra=left,
     )
 
 

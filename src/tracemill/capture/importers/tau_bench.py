@@ -8,6 +8,7 @@ time of a run is the clock its system prompt states, or that of the import.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any
 
 from tracemill.capture.importers.base import ContentIds, ImportContext, Imported
 from tracemill.capture.ingest import Reject
-from tracemill.core.codec import encode_plain, parse_json
+from tracemill.core.codec import encode_json_plain, parse_json
 from tracemill.core.errors import RecordError, SourceError
 from tracemill.core.ids import derived_id, now
-from tracemill.core.messages import text, tool_calls
+from tracemill.core.messages import role, text, tool_calls
 from tracemill.core.records import Feedback, Interaction, Model
 
 LARGEST_FILE = 2 * 1024**3
@@ -43,7 +44,7 @@ def read_tau_bench(path: Path, context: ImportContext) -> Iterator[Imported]:
     for index, run in enumerate(runs):
         problem = _problem(run)
         if problem:
-            yield Reject(f"run {index}", "invalid", problem, encode_plain(run))
+            yield Reject(f"run {index}", "invalid", problem, encode_json_plain(run))
             continue
         for record in _records(run, ids, context, sequence):
             sequence += 1
@@ -58,6 +59,8 @@ def _problem(run: Any) -> str:
         return "`traj` is not a list of messages"
     if isinstance(run.get("reward"), bool) or not isinstance(run.get("reward"), (int, float)):
         return "`reward` is not a number"
+    if abs(run["reward"]) > sys.float_info.max:
+        return "`reward` is beyond what a number of a score can be"
     if not isinstance(run.get("task_id"), (int, str)) or not isinstance(run.get("trial"), int):
         return "`task_id` or `trial` is missing"
     return ""
@@ -82,7 +85,7 @@ def _records(run: dict[str, Any], ids: ContentIds, context: ImportContext, seque
     succeeded = run["reward"] >= 1
     outcome = {"success": succeeded, "completion_status": "successful" if succeeded else "failed"}
     last = identity
-    if context.expand:
+    if context.expand and any(role(message) == "assistant" for message in run["traj"]):
         for record in _calls(run["traj"], identity, ids, sequence, time, common, outcome):
             last = record.id
             sequence += 1
@@ -119,7 +122,7 @@ def _calls(
     common: dict[str, Any],
     outcome: dict[str, Any],
 ) -> Iterator[Interaction]:
-    turns = [index for index, message in enumerate(trajectory) if message.get("role") == "assistant"]
+    turns = [index for index, message in enumerate(trajectory) if role(message) == "assistant"]
     for number, turn in enumerate(turns):
         at = time + timedelta(seconds=turn)
         yield Interaction(
@@ -142,4 +145,7 @@ def _time(trajectory: list[Any]) -> datetime:
     found = _CLOCK.search(text(trajectory[0])) if trajectory else None
     if found is None:
         return now()
-    return datetime.fromisoformat(found[1]).replace(tzinfo=_ZONES[found[2]]).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(found[1]).replace(tzinfo=_ZONES[found[2]]).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return now()
