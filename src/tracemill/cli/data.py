@@ -57,8 +57,12 @@ def import_(
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
     platform: Annotated[str | None, typer.Option(help="Platform the records belong to.")] = None,
     model: Annotated[str | None, typer.Option(help="Model that answered, where the files do not say.")] = None,
-    expand: Annotated[bool, typer.Option("--expand", help="tau-bench: one record a model call, as a proxy logs it.")] = False,
-    rejects: Annotated[Path | None, typer.Option(help="File for what was rejected (default: in the workspace).")] = None,
+    expand: Annotated[
+        bool, typer.Option("--expand", help="tau-bench: one record a model call, as a proxy logs it.")
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="File for what was rejected (default: in the workspace).")
+    ] = None,
     workspace: Folder = None,
     json: Json = False,
 ) -> None:
@@ -86,9 +90,15 @@ def deliver(context: typer.Context, workspace: Folder = None, json: Json = False
         drained = opened.drain(progress=shown)
     if options.json:
         emit_json(asdict(drained))
-    say(options, f"Delivered {drained.stored:,} records of {drained.producers} processes; {drained.live} are still at work.")
+    say(
+        options,
+        f"Delivered {drained.stored:,} records of {drained.producers} processes; {drained.live} are still at work.",
+    )
     if drained.dead_lettered or drained.damaged:
-        say(options, f"{drained.dead_lettered:,} were refused and {drained.damaged:,} stretches were damaged: `tracemill doctor`.")
+        say(
+            options,
+            f"{drained.dead_lettered:,} were refused and {drained.damaged:,} stretches were damaged: `tracemill doctor`.",
+        )
     for skipped in drained.skipped:
         complain(f"passed over {skipped}")
 
@@ -99,7 +109,9 @@ def _moment(value: str | None, name: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise SettingError(f"{name} is {value!r}, not a date or time", hint="Write 2026-01-31 or 2026-01-31T12:00:00Z.") from None
+        raise SettingError(
+            f"{name} is {value!r}, not a date or time", hint="Write 2026-01-31 or 2026-01-31T12:00:00Z."
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -110,12 +122,16 @@ def records(
     conversation: Annotated[str | None, typer.Option(help="Conversation id.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id.")] = None,
     of: Annotated[str | None, typer.Option(help="Id of an interaction: its steps, feedback and validations.")] = None,
-    success: Annotated[bool | None, typer.Option("--success/--failure", help="Interactions that succeeded, or failed.")] = None,
+    success: Annotated[
+        bool | None, typer.Option("--success/--failure", help="Interactions that succeeded, or failed.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="From this time on.")] = None,
     until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Print only how many there are.")] = False,
-    gepeto: Annotated[Path | None, typer.Option(help="Write a Gepeto tree of JSON files instead (platform only).")] = None,
+    gepeto: Annotated[
+        Path | None, typer.Option(help="Write a Gepeto tree of JSON files instead (platform only).")
+    ] = None,
     workspace: Folder = None,
 ) -> None:
     """Print records as JSON, one a line: what `tracemill import records` reads."""
@@ -139,7 +155,9 @@ def records(
     )
     with open_workspace(options) as opened:
         if gepeto is not None:
-            say(options, f"Wrote {opened.write_gepeto(gepeto, platform=(platform or [None])[0]):,} records to {gepeto}.")
+            say(
+                options, f"Wrote {opened.write_gepeto(gepeto, platform=(platform or [None])[0]):,} records to {gepeto}."
+            )
         elif count:
             typer.echo(opened.store.count(where))
         else:
@@ -148,7 +166,9 @@ def records(
             sys.stdout.buffer.flush()
 
 
-def show(context: typer.Context, id: Annotated[str, typer.Argument(help="Id of a record.")], workspace: Folder = None) -> None:  # noqa: A002
+def show(
+    context: typer.Context, id: Annotated[str, typer.Argument(help="Id of a record.")], workspace: Folder = None
+) -> None:  # noqa: A002
     """Print one record, and what belongs to it."""
     from tracemill.core.codec import encode_json
     from tracemill.store.base import Filter
@@ -196,7 +216,10 @@ def settings(context: typer.Context, workspace: Folder = None, json: Json = Fals
     """Print every setting with the value in force and its default."""
     options = options_of(context, workspace, json)
     in_force, plain = settings_of(options), load_settings(environment={}, config=Path("/dev/null"))
-    rows = [[row.name, str(getattr(in_force, row.name)), str(getattr(plain, row.name)), row.environment[0]] for row in setting_table()]
+    rows = [
+        [row.name, str(getattr(in_force, row.name)), str(getattr(plain, row.name)), row.environment[0]]
+        for row in setting_table()
+    ]
     if options.json:
         emit_json({name: getattr(in_force, name) for name in in_force.__struct_fields__})
     table(options, "", ["setting", "value", "default", "environment"], rows)

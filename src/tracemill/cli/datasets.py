@@ -19,7 +19,9 @@ Reference = Annotated[str, typer.Argument(help="name, or name@v2.")]
 
 def build(
     context: typer.Context,
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe (YAML); without one, every signal of every record.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (YAML); without one, every signal of every record.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the dataset where no recipe is given.")] = "default",
     workspace: Folder = None,
     json: Json = False,
@@ -109,17 +111,28 @@ def export(
 
 def _counts(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{number:,} {reason}" if isinstance(number, int) else f"{reason}: {number}" for reason, number in value.items())
+        return ", ".join(
+            f"{number:,} {reason}" if isinstance(number, int) else f"{reason}: {number}"
+            for reason, number in value.items()
+        )
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _plain(version: Version) -> dict[str, Any]:
-    return {"reference": version.reference, "path": str(version.path), "manifest": msgspec.to_builtins(version.manifest)}
+    return {
+        "reference": version.reference,
+        "path": str(version.path),
+        "manifest": msgspec.to_builtins(version.manifest),
+    }
 
 
 def _show(options: Options, version: Version) -> None:
     manifest = version.manifest
-    rows = [[split, tag, number] for split, types in sorted(manifest.examples.items()) for tag, number in sorted(types.items())]
+    rows = [
+        [split, tag, number]
+        for split, types in sorted(manifest.examples.items())
+        for tag, number in sorted(types.items())
+    ]
     if rows:
         table(options, "", ["split", "examples", "rows"], rows)
     for title, counted in (("left out", manifest.drops), ("changed", manifest.changes)):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 
 from tracemill.cli.opening import Folder, Json, open_workspace, options_of
 from tracemill.cli.output import emit_json, progress, say
@@ -19,7 +20,7 @@ def stats(context: typer.Context, platform: Platform = None, workspace: Folder =
     with open_workspace(options) as opened, progress(options) as shown:
         statistics = opened.statistics(platform=platform, progress=shown)
     if options.json:
-        emit_json(statistics.to_plain())
+        emit_json(to_builtins(statistics))
     elif not options.quiet:
         from rich.console import Console
 
@@ -43,14 +44,15 @@ def report(
     with open_workspace(options) as opened:
         statistics = opened.write_report(html, platform=platform)
     if options.json:
-        emit_json({"html": str(html), **statistics.to_plain()})
+        emit_json({"html": str(html), **to_builtins(statistics)})
     say(options, f"Wrote {html}.")
 
 
 def demo(
     context: typer.Context,
     source: Annotated[
-        tuple[str, Path] | None, typer.Option("--from", metavar="FORMAT PATH", help="Use this file instead of the sample.")
+        tuple[str, Path] | None,
+        typer.Option("--from", metavar="FORMAT PATH", help="Use this file instead of the sample."),
     ] = None,
     workspace: Folder = None,
     json: Json = False,
