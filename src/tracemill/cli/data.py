@@ -53,7 +53,7 @@ def doctor(
 
 def import_(
     context: typer.Context,
-    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, records or gepeto.")],  # noqa: A002
+    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, records or gepeto.")],
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
     platform: Annotated[str | None, typer.Option(help="Platform the records belong to.")] = None,
     model: Annotated[str | None, typer.Option(help="Model that answered, where the files do not say.")] = None,
@@ -117,7 +117,7 @@ def _moment(value: str | None, name: str) -> datetime | None:
 
 def records(
     context: typer.Context,
-    type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,  # noqa: A002
+    type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,
     platform: Annotated[list[str] | None, typer.Option(help="Platform; may be given more than once.")] = None,
     conversation: Annotated[str | None, typer.Option(help="Conversation id.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id.")] = None,
@@ -167,16 +167,18 @@ def records(
 
 
 def show(
-    context: typer.Context, id: Annotated[str, typer.Argument(help="Id of a record.")], workspace: Folder = None
-) -> None:  # noqa: A002
+    context: typer.Context,
+    record_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a record.")],
+    workspace: Folder = None,
+) -> None:
     """Print one record, and what belongs to it."""
     from tracemill.core.codec import encode_json
     from tracemill.store.base import Filter
 
     with open_workspace(options_of(context, workspace)) as opened:
-        record = opened.store.get(id)
+        record = opened.store.get(record_id)
         if record is None:
-            raise TracemillError(f"no record {id!r} is stored", hint="`tracemill records` lists what is there.")
+            raise TracemillError(f"no record {record_id!r} is stored", hint="`tracemill records` lists what is there.")
         document: dict[str, Any] = json_module.loads(encode_json(record))
         about = [json_module.loads(encode_json(other)) for other in opened.records(Filter(interaction_id=record.id))]
     emit_json({**document, **({"related": about} if about else {})})
