@@ -53,7 +53,7 @@ def doctor(
 
 def import_(
     context: typer.Context,
-    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, records or gepeto.")],
+    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, records or gepeto.")],  # noqa: A002
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
     platform: Annotated[str | None, typer.Option(help="Platform the records belong to.")] = None,
     model: Annotated[str | None, typer.Option(help="Model that answered, where the files do not say.")] = None,
@@ -117,7 +117,7 @@ def _moment(value: str | None, name: str) -> datetime | None:
 
 def records(
     context: typer.Context,
-    type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,
+    type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,  # noqa: A002
     platform: Annotated[list[str] | None, typer.Option(help="Platform; may be given more than once.")] = None,
     conversation: Annotated[str | None, typer.Option(help="Conversation id.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id.")] = None,
