@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tracemill.capture.gepeto import read_tree
+from tracemill.capture.gepeto import is_tree, read_tree
 from tracemill.capture.importers.base import ImportContext, Imported, Importer
 from tracemill.capture.importers.openai_chat import read_openai_chat
 from tracemill.capture.importers.records import read_records
@@ -27,10 +27,12 @@ __all__ = ["FORMATS", "ImportContext", "ImportReport", "import_paths"]
 BATCH = 500
 
 
-def _read_gepeto(path: Path, _context: ImportContext) -> Iterator[Imported]:
-    if not path.is_dir():
-        raise SourceError(f"{path} is no folder", hint="Give the folder that holds chat_contexts/ and predictions/.")
-    return read_tree(path)
+def _read_gepeto(path: Path, context: ImportContext) -> Iterator[Imported]:
+    if not is_tree(path):
+        raise SourceError(
+            f"{path} is no Gepeto tree", hint="Give the folder that holds chat_contexts/ and predictions/."
+        )
+    return read_tree(path, platform=context.platform or "gepeto")
 
 
 FORMATS: dict[str, Importer] = {
