@@ -451,8 +451,11 @@ def test_one_large_group_is_noted(tmp_path: Path) -> None:
         for n, session in enumerate(["all"] * 8 + ["x", "y"])
     ]
     store = open_store(tmp_path, records)
-    (note,) = build_version(store, Recipe(name="x"), tmp_path).manifest.notes
-    assert note.startswith("One group holds 8 of 10 interactions")
+    large, coarse = build_version(store, Recipe(name="x", split={"a": 0.5, "b": 0.5}), tmp_path).manifest.notes
+    assert large.startswith("One group holds 8 of 10 interactions")
+    assert "a (50%)" in coarse
+    assert "there are 3; another seed draws otherwise" in coarse
+    assert build_version(store, Recipe(name="y", split={"all": 1.0}), tmp_path).manifest.notes == [large]
     store.close()
 
 
