@@ -10,6 +10,7 @@ import pytest
 
 from tracemill.capture.importers import ImportContext, ImportReport, import_paths
 from tracemill.core.pseudonym import Pseudonymizer
+from tracemill.core.records import User
 from tracemill.core.settings import load_settings
 from tracemill.store.hot import HotStore, open_store
 
@@ -24,11 +25,16 @@ def store(tmp_path: Path) -> Iterator[HotStore]:
 
 
 @pytest.fixture
-def run(store: HotStore, tmp_path: Path) -> RunImport:
+def pseudonymize() -> Callable[[str | int], User]:
+    return Pseudonymizer(b"1" * 32).user
+
+
+@pytest.fixture
+def run(store: HotStore, tmp_path: Path, pseudonymize: Callable[[str | int], User]) -> RunImport:
     """Imports paths of a format into the store."""
 
     def run_import(format: str, *paths: Path, **context: Any) -> ImportReport:  # noqa: A002
-        given = ImportContext(pseudonymize=Pseudonymizer(b"1" * 32).user, **context)
+        given = ImportContext(pseudonymize=pseudonymize, **context)
         return import_paths(store, format, paths, context=given, rejects=tmp_path / "rejects.jsonl")
 
     return run_import

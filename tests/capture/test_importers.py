@@ -10,15 +10,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 
 from tests.capture.conftest import RunImport
+from tracemill.capture.importers import ImportContext, import_paths
 from tracemill.capture.importers.base import lines_of
 from tracemill.capture.ingest import Reject
 from tracemill.core import codec
 from tracemill.core.errors import SourceError
-from tracemill.core.records import Feedback, Interaction
+from tracemill.core.records import Feedback, Interaction, User
 from tracemill.store.base import Filter
 from tracemill.store.hot import HotStore
 
@@ -269,3 +271,45 @@ def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(tmp_path: Pat
     assert isinstance(first, Reject)
     assert isinstance(third, Reject)
     assert (first.place, first.reason, second) == ("line 1", "too_large", b"12345")
+
+
+def test_an_id_that_is_stored_with_another_body_is_rejected_and_not_taken_for_a_duplicate(
+    tmp_path: Path, store: HotStore, run: RunImport
+) -> None:
+    record = codec.decode_json((Path(__file__).parents[1] / "core/golden/v1/interaction.json").read_bytes())
+    other = msgspec.structs.replace(record, producer="another")
+    source = tmp_path / "a.jsonl"
+    source.write_bytes(codec.encode_json(record))
+    assert run("records", source).by_type == {"interaction": 1}
+    source.write_bytes(codec.encode_json(record) + b"\n" + codec.encode_json(other))
+    report = run("records", source)
+    assert (report.stored, report.duplicates, report.rejected, report.by_type) == (0, 1, 1, {})
+    (entry,) = rejects(tmp_path / "rejects.jsonl")
+    assert (entry["reason"], entry["file"]) == ("conflict", str(source))
+    assert codec.decode_json(entry["raw"].encode()) == other
+    assert store.get(record.id) == record
+
+
+def test_every_entry_is_counted_once_across_batches(
+    tmp_path: Path, store: HotStore, pseudonymize: Callable[[str | int], User]
+) -> None:
+    lines = [json.dumps({"messages": [{"role": "user", "content": str(number)}]}) for number in range(1203)]
+    source = tmp_path / "chat.jsonl"
+    source.write_text("\n".join([*lines, "{", *lines[:3]]))
+    told: list[tuple[str, int, int | None]] = []
+    context = ImportContext(pseudonymize=pseudonymize)
+    report = import_paths(store, "openai-chat", [source], context=context, progress=lambda *now: told.append(now))
+    assert (report.read, report.stored, report.rejected, report.rejects) == (1207, 1206, 1, None)
+    assert told[-1] == ("importing", 1207, None)
+    assert store.count() == 1206
+    assert json.loads(json.dumps(report.to_plain()))["by_type"] == {"interaction": 1206}
+
+
+def test_rejects_found_before_a_failure_are_kept(tmp_path: Path, run: RunImport) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.json").write_text("[7]")
+    (tmp_path / "in" / "b.json").write_text("{torn")
+    with pytest.raises(SourceError, match=r"b\.json"):
+        run("tau-bench", tmp_path / "in")
+    assert [entry["place"] for entry in rejects(tmp_path / "rejects.jsonl")] == ["run 0"]
+    assert not list(tmp_path.glob(".*.tmp"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tracemill.capture.gepeto import is_tree, read_tree
 from tracemill.capture.importers.base import ImportContext, Imported, Importer
@@ -16,9 +17,9 @@ from tracemill.capture.importers.openai_chat import read_openai_chat
 from tracemill.capture.importers.records import read_records
 from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
-from tracemill.core.codec import to_plain
-from tracemill.core.errors import SourceError
-from tracemill.core.ids import monotonic
+from tracemill.core.codec import encode_json
+from tracemill.core.errors import RecordError, SourceError
+from tracemill.core.ids import monotonic, new_id
 from tracemill.core.records import AnyRecord
 from tracemill.core.steps import Progress
 from tracemill.store.base import Store
@@ -42,6 +43,8 @@ FORMATS: dict[str, Importer] = {
     "gepeto": _read_gepeto,
 }
 _SUFFIXES = {"tau-bench": (".json",)}
+_STATED_IDS = {"records"}
+"""Formats whose ids are not made of content: the same id with another body is a conflict, and the store must see it."""
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
 
 
@@ -70,13 +73,14 @@ def import_paths(
     paths: Sequence[Path],
     *,
     context: ImportContext,
-    rejects: Path,
+    rejects: Path | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import files, folders of them, or (gepeto) trees. Records that are stored already count as duplicates.
 
-    Entries that are refused are written to ``rejects`` with the reason, if there are any. Stopping and running again goes
-    on where it stopped, since what is stored is passed over. Raises SourceError for a format nobody knows and for a file
+    Entries that are refused are written to ``rejects`` as lines of JSON (``file``, ``place``, ``reason``, ``message``,
+    ``raw``), if there are any; without a path they are only counted. Stopping and running again goes on where it stopped,
+    since what is stored is passed over. Raises SourceError for a format nobody knows and for a file
     that is not of it; StoreError.
     """
     if format not in FORMATS:
@@ -111,11 +115,11 @@ def _files(path: Path, format: str) -> list[Path]:  # noqa: A002
 
 
 class _Import:
-    def __init__(self, store: Store, report: ImportReport, rejects: Path, progress: Progress | None) -> None:
+    def __init__(self, store: Store, report: ImportReport, rejects: Path | None, progress: Progress | None) -> None:
         self._store = store
         self.report = report
         self._rejects_path = rejects
-        self._draft: Any = None
+        self._draft: BinaryIO | None = None
         self._progress = progress
         self._types: Counter[str] = Counter()
 
@@ -136,24 +140,28 @@ class _Import:
         if batch:
             # Looked up first: a record whose source states no time is the same record whenever it is imported.
             known = self._store.known([record.id for record in batch])
-            fresh = [record for record in batch if record.id not in known]
-            result = self._store.append(fresh)
+            sent = [record for record in batch if self.report.format in _STATED_IDS or record.id not in known]
+            result = self._store.append(sent)
             self.report.stored += result.stored
-            self.report.duplicates += len(batch) - len(fresh) + result.duplicates
+            self.report.duplicates += len(batch) - len(sent) + result.duplicates
             for refusal in result.refused:
-                self._reject(file, f"record {refusal.id}", refusal.reason, refusal.message, b"")
+                raw = _json(sent[refusal.index])
+                self._reject(file, f"record {refusal.id}", refusal.reason, refusal.message, raw)
             refused = {refusal.index for refusal in result.refused}
-            self._types.update(to_plain(r)["record"] for i, r in enumerate(fresh) if i not in refused)
+            stored = {r.id: r for i, r in enumerate(sent) if i not in refused and r.id not in known}
+            self._types.update(str(record.__struct_config__.tag) for record in stored.values())
         if self._progress is not None:
             self._progress("importing", self.report.read, None)
 
     def _reject(self, file: Path, place: str, reason: str, message: str, raw: bytes) -> None:
         self.report.rejected += 1
+        if self._rejects_path is None:
+            return
         if self._draft is None:
             self._rejects_path.parent.mkdir(parents=True, exist_ok=True)
-            self._draft = self._rejects_path.with_name(f".{self._rejects_path.name}.tmp").open("wb")
+            self._draft = self._rejects_path.with_name(f".{new_id()}.tmp").open("wb")
         line = {
-            "file": file.name,
+            "file": str(file),
             "place": place,
             "reason": reason,
             "message": message,
@@ -163,7 +171,16 @@ class _Import:
 
     def finish(self) -> None:
         self.report.by_type = dict(self._types)
-        if self._draft is not None:
+        if self._draft is not None and self._rejects_path is not None:
+            self._draft.flush()
+            os.fsync(self._draft.fileno())
             self._draft.close()
             Path(self._draft.name).replace(self._rejects_path)
             self.report.rejects = self._rejects_path
+
+
+def _json(record: AnyRecord) -> bytes:
+    try:
+        return encode_json(record)
+    except RecordError:
+        return b""  # what cannot be encoded was refused for just that, and stands in the file it came from
