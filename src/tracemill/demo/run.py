@@ -19,6 +19,7 @@ from typing import Any
 
 from tracemill.collector import DataCollector
 from tracemill.core.errors import DeliveryError
+from tracemill.core.examples import EXAMPLE_TYPES
 from tracemill.core.ids import monotonic
 from tracemill.dataset.recipe import load_recipe
 from tracemill.dataset.version import Version
@@ -26,15 +27,10 @@ from tracemill.demo.replay import replay
 from tracemill.insight import wording
 from tracemill.workspace import Workspace
 
-EXPORTS = ("openai-chat", "trl-dpo")
+EXPORTS = {"openai-chat": "supervised", "trl-dpo": "preference", "trl-kto": "labelled"}
+"""Formats in the order in which they are tried, with the examples they are made of; the demo writes two."""
 REPORT, RECIPE = "report.html", "recipe.yaml"
 _DELIVERY_SECONDS = 60.0
-_EXAMPLES = {
-    "supervised": "to imitate",
-    "labelled": "with a verdict",
-    "preference": "better and worse answer",
-    "trajectory_preference": "better and worse attempt",
-}
 Say = Callable[[str], None]
 
 
@@ -79,6 +75,7 @@ class _Run:
     def __init__(self, folder: Path, source: tuple[str, Path] | None, say: Say) -> None:
         self.folder, self.source, self.say = folder, source, say
         self.demo = Demo(str(folder))
+        self.exported: list[str] = []
         self._began = monotonic()
 
     def run(self) -> dict[str, Any]:
@@ -164,19 +161,19 @@ class _Run:
         for types in version.manifest.examples.values():
             by_type.update(types)
         seconds = monotonic() - signalled
-        found = ", ".join(f"{by_type[tag]} {name}" for tag, name in _EXAMPLES.items() if by_type[tag])
-        self._done("signals", found or "no examples", by_type.total(), signalled - self._began)
+        found = ", ".join(f"{by_type[tag]} {tag.replace('_', ' ')}" for tag in EXAMPLE_TYPES if by_type[tag])
+        self._done("signals", f"examples: {found or 'none'}", by_type.total(), signalled - self._began)
         splits = ", ".join(f"{version.count(split)} {split}" for split in version.splits())
         records = version.manifest.records_read
-        self._done("dataset", f"{version.reference} from {records} interactions: {splits}", records, seconds)
+        self._done(
+            "dataset", f"{version.reference} of {records} records: {splits}, no user or task in both", records, seconds
+        )
         self.demo.files.append((str(version.path / "manifest.json"), "names every record the version came from"))
         return version
 
     def _export(self, workspace: Workspace, version: Version) -> None:
-        for name in EXPORTS:
-            if name == "trl-dpo" and not version.count(type="preference"):
-                self._done("export", f"{name}: left out, no two answers to one history differ", 0)
-                continue
+        self.exported = [name for name, tag in EXPORTS.items() if version.count(type=tag)][:2]
+        for name in self.exported:
             report = workspace.export(version.reference, name)
             rows = ", ".join(f"{number} {split}" for split, number in report.manifest.rows.items())
             left = sum(report.manifest.refused.values())
@@ -201,11 +198,12 @@ class _Run:
             self.say(f"  {path:<{width}}  {what}")
 
     def _suggest(self, version: Version) -> None:
+        another = "trl-kto" if "trl-kto" not in self.exported else "trajectory-preference"
         at = f"{_command()} --workspace {shlex.quote(str(self.folder))}"
         self.demo.next = [
             (f"{at} stats", "the report in the terminal"),
             (f"{at} dataset show {version.name}", "what the version holds, what was left out and why"),
-            (f"{at} export {version.name} --format trl-kto", "the same version for another trainer"),
+            (f"{at} export {version.name} --format {another}", "the same version for another trainer"),
         ]
         width = max(len(command) for command, _ in self.demo.next)
         self.say("\nNext")
@@ -218,7 +216,12 @@ def _command() -> str:
     installed = Path(sys.executable).with_name("tracemill")
     if shutil.which("tracemill") is not None or not installed.exists():
         return "tracemill"
-    return shlex.quote(os.path.relpath(installed))
+    nearby = os.path.relpath(installed)
+    return shlex.quote(str(installed) if nearby.startswith("..") else nearby)
 
 
-_TRAINERS = {"openai-chat": "supervised fine-tuning in the OpenAI format", "trl-dpo": "TRL's DPOTrainer"}
+_TRAINERS = {
+    "openai-chat": "supervised fine-tuning in the OpenAI format",
+    "trl-dpo": "TRL's DPOTrainer",
+    "trl-kto": "TRL's KTOTrainer",
+}

@@ -73,7 +73,7 @@ def money(value: float | None) -> str:
     """US dollars; small amounts keep two significant digits."""
     if value is None:
         return NOT_KNOWN
-    if value == 0 or abs(value) >= 1:
+    if value == 0 or abs(value) >= 0.095:
         return f"${value:,.2f}"
     return f"${value:.2g}" if abs(value) >= 0.0001 else f"${value:.1e}"
 
