@@ -255,7 +255,9 @@ def test_a_torn_archive_gives_what_stands_before_the_tear(
     torn = run("openai-chat", source)
     assert torn.rejected == 1
     assert 100 < torn.stored < 3000
-    assert rejects(tmp_path / "rejects.jsonl")[0]["place"] == f"line {torn.stored + 1}"
+    (tear,) = rejects(tmp_path / "rejects.jsonl")
+    assert tear["place"] == f"line {torn.stored + 1}"
+    assert f"cannot be read after line {torn.stored}" in tear["message"]
     source.write_bytes(pack(LINES[:1000]) + pack(LINES[1000:]))
     whole = run("openai-chat", source)
     assert (whole.stored, whole.duplicates, whole.rejected) == (3000 - torn.stored, torn.stored, 0)
@@ -313,3 +315,12 @@ def test_rejects_found_before_a_failure_are_kept(tmp_path: Path, run: RunImport)
         run("tau-bench", tmp_path / "in")
     assert [entry["place"] for entry in rejects(tmp_path / "rejects.jsonl")] == ["run 0"]
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_run_that_is_nested_too_deeply_leaves_the_others_alone(tmp_path: Path, run: RunImport) -> None:
+    good = json.dumps({"task_id": 1, "trial": 0, "reward": 1, "traj": []})
+    source = tmp_path / "runs.json"
+    source.write_text(f"[{good}, {'[' * 300}{']' * 300}, {good}]")
+    report = run("tau-bench", source)
+    assert (report.stored, report.rejected) == (4, 1), "the same run twice is two"
+    assert rejects(tmp_path / "rejects.jsonl")[0]["reason"] == "too_deep"

@@ -51,10 +51,11 @@ def test_a_poisoned_line_leaves_the_others_alone(name: str) -> None:
         (b"[" + GOOD + b"] x", "malformed"),
         (b"[NaN] x", "malformed"),
         (b"[NaN NaN]", "malformed"),
+        (b"[NaN;NaN]", "malformed"),
         (b"[\xff]", "malformed"),
         (b"[" * 200_000, "too_deep"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_an_array_that_is_none_is_refused_whole(data: bytes, reason: str) -> None:
     records, (reject,) = decode_batch(data)

@@ -41,7 +41,7 @@ def decode_batch(data: bytes) -> tuple[list[AnyRecord], list[Reject]]:
     """
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         try:
-            entries = [(f"entry {index}", entry) for index, entry in enumerate(_entries(data))]
+            entries = [(f"entry {index}", entry) for index, entry in enumerate(array_entries(data))]
         except RecordError as error:
             return [], [Reject("batch", error.reason, error.message, data)]
     else:
@@ -52,8 +52,11 @@ def decode_batch(data: bytes) -> tuple[list[AnyRecord], list[Reject]]:
     return records, [entry for entry in found if isinstance(entry, Reject)]
 
 
-def _entries(data: bytes) -> list[bytes]:
-    """The elements of an array as they stand there, so that one that cannot be decoded leaves the others alone."""
+def array_entries(data: bytes) -> list[bytes]:
+    """The elements of a JSON array as they stand there, so that one that cannot be decoded leaves the others alone.
+
+    Raises RecordError (``malformed``, ``too_deep``) for what is no array as a whole.
+    """
     try:
         return [bytes(entry) for entry in _array.decode(data)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -67,7 +70,10 @@ def _entries(data: bytes) -> list[bytes]:
 
 
 def _scanned(text: str) -> Iterator[bytes]:
-    position = _after_space(text, _after_space(text, 0) + 1)
+    position = _after_space(text, 0)
+    if text[position : position + 1] != "[":
+        raise ValueError("not an array")
+    position = _after_space(text, position + 1)
     if text[position : position + 1] == "]":
         position += 1
     else:

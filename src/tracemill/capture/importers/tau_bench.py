@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tracemill.capture.importers.base import ContentIds, ImportContext, Imported
-from tracemill.capture.ingest import Reject
-from tracemill.core.codec import encode_json_plain, parse_json
+from tracemill.capture.ingest import Reject, array_entries
+from tracemill.core.codec import parse_json
 from tracemill.core.errors import RecordError, SourceError
 from tracemill.core.ids import derived_id, now
 from tracemill.core.messages import role, text, tool_calls
@@ -32,19 +32,22 @@ def read_tau_bench(path: Path, context: ImportContext) -> Iterator[Imported]:
     if path.stat().st_size > LARGEST_FILE:
         raise SourceError(f"{path} is larger than {LARGEST_FILE:,} bytes", hint="Split the list into several files.")
     try:
-        runs = parse_json(path.read_bytes())
+        runs = array_entries(path.read_bytes())
     except RecordError as error:
         raise SourceError(
-            f"{path} is not JSON: {error.message}", hint="A tau-bench result file is one JSON list."
+            f"{path} is no list of runs: {error.message}", hint="A tau-bench result file is one JSON list."
         ) from error
-    if not isinstance(runs, list):
-        raise SourceError(f"{path} holds no list of runs", hint="A tau-bench result file is one JSON list.")
     ids = ContentIds("tau-bench")
     sequence = 0
-    for index, run in enumerate(runs):
+    for index, raw in enumerate(runs):
+        try:
+            run = parse_json(raw)
+        except RecordError as error:
+            yield Reject(f"run {index}", error.reason, error.message, raw)
+            continue
         problem = _problem(run)
         if problem:
-            yield Reject(f"run {index}", "invalid", problem, encode_json_plain(run))
+            yield Reject(f"run {index}", "invalid", problem, raw)
             continue
         for record in _records(run, ids, context, sequence):
             sequence += 1
