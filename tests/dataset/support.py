@@ -8,7 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from tracemill.capture.importers.base import ImportContext
+from tracemill.capture.importers.tau_bench import read_tau_bench
+from tracemill.capture.ingest import Reject
 from tracemill.core.ids import derived_id
+from tracemill.core.pseudonym import Pseudonymizer
 from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, User, Validation
 from tracemill.core.settings import Settings
 from tracemill.store.base import Filter, Store
@@ -78,22 +82,18 @@ def open_store(folder: Path, records: Sequence[AnyRecord] = ()) -> HotStore:
     return store
 
 
-def tau_bench(path: Path) -> Iterator[AnyRecord]:
-    """The real trajectories: each with its task, trial and customer, and its reward as feedback."""
-    for row in json.loads(path.read_bytes()):
-        name = f"airline {row['task_id']} {row['trial']}"
-        yield interaction(
-            name,
-            row["traj"],
-            kind="agent",
-            platform="airline",
-            conversation_id=name,
-            user=user(row["info"]["task"]["user_id"]),
-            task_id=str(row["task_id"]),
-            trial=row["trial"],
-            success=row["reward"] == 1.0,
-        )
-        yield reward(name, row["reward"])
+def tau_bench(path: Path, key: bytes = b"k" * 32, *, expand: bool = False) -> Iterator[AnyRecord]:
+    """The real trajectories as the importer reads them, with rewards as feedback; ``expand``: one record a model call."""
+    context = ImportContext(pseudonymize=Pseudonymizer(key).user, platform="airline", expand=expand)
+    for record in read_tau_bench(path, context):
+        assert not isinstance(record, Reject)
+        yield record
+
+
+def tau_bench_source(path: Path) -> dict[str, dict[str, Any]]:
+    """The runs of the file itself, by the id of the interaction each became."""
+    interactions = [record for record in tau_bench(path) if isinstance(record, Interaction)]
+    return {record.id: run for record, run in zip(interactions, json.loads(path.read_bytes()), strict=True)}
 
 
 class ListStore:

@@ -289,14 +289,30 @@ def test_a_call_that_a_later_one_repeats_is_superseded(tmp_path: Path) -> None:
         "2", [ask, again, says("user", "q2")], response=says("assistant", "a2"), success=True, conversation_id="c"
     )
     other = interaction("3", [ask], response=answer, success=True, conversation_id="d")
-    store = open_store(tmp_path, [second, first, other, feedback("f", "1", kind="thumbs_up")])
+    retry = interaction("4", [ask], response=again, success=True, conversation_id="c")
+    store = open_store(tmp_path, [second, first, retry, other, feedback("f", "1", kind="thumbs_up")])
     version = build_version(store, Recipe(name="x"), tmp_path)
     sources = [example.sources for example in by_type(version, "supervised")]
     assert sorted(sources) == sorted([[second.id], [other.id]])
     fates = {fate.id: fate for fate in version.fates()}
-    assert fates[first.id].left_out["supervised"] == "superseded"
+    assert fates[first.id].left_out["supervised"] == fates[retry.id].left_out["supervised"] == "superseded"
     (labelled,) = by_type(version, "labelled")  # the thumb is about that one answer, and stays
     assert first.id in labelled.sources
+    store.close()
+
+
+def forget_users(interaction: Interaction) -> Verdict[Interaction]:
+    return Change(msgspec.structs.replace(interaction, user=None), "forgot_user")
+
+
+def test_a_step_that_takes_the_user_out_does_not_part_what_is_theirs(tmp_path: Path) -> None:
+    records = [
+        interaction(str(n), [says("user", str(n))], response=says("assistant", "a"), success=True, user=user("u"))
+        for n in range(20)
+    ]
+    store = open_store(tmp_path, records)
+    version = build_version(store, Recipe(name="x", steps=(forget_users,), split={"a": 0.5, "b": 0.5}), tmp_path)
+    assert (version.manifest.groups, len(version.splits()), version.count()) == (1, 1, 20)
     store.close()
 
 
@@ -399,6 +415,14 @@ def test_feedback_that_belongs_to_nothing_is_listed(store: HotStore, tmp_path: P
     assert fates[record_id("lost")] == "feedback.no_such_interaction"
     assert fates[record_id("loose")] == "feedback.no_such_turn"
     assert fates[record_id("comment")] == "feedback.not_used"
+    one = [feedback("other", kind="thumbs_up", platform="other"), feedback("mine", kind="thumbs_up", platform="chat")]
+    store.append(one)
+    fates = {
+        fate.id: fate.dropped
+        for fate in build_version(store, Recipe(name="chat", source=Source(platforms=("chat",))), tmp_path).fates()
+    }
+    assert record_id("other") not in fates
+    assert fates[record_id("mine")] == "feedback.no_link"
     narrow = build_version(store, Recipe(name="narrow", source=Source(success=True)), tmp_path)
     assert not {record_id("lost"), record_id("loose")} & {fate.id for fate in narrow.fates()}
 
@@ -427,8 +451,11 @@ def test_one_large_group_is_noted(tmp_path: Path) -> None:
         for n, session in enumerate(["all"] * 8 + ["x", "y"])
     ]
     store = open_store(tmp_path, records)
-    (note,) = build_version(store, Recipe(name="x"), tmp_path).manifest.notes
-    assert note.startswith("One group holds 8 of 10 interactions")
+    large, coarse = build_version(store, Recipe(name="x", split={"a": 0.5, "b": 0.5}), tmp_path).manifest.notes
+    assert large.startswith("One group holds 8 of 10 interactions")
+    assert "a (50%)" in coarse
+    assert "there are 3; another seed draws otherwise" in coarse
+    assert build_version(store, Recipe(name="y", split={"all": 1.0}), tmp_path).manifest.notes == [large]
     store.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.support import open_store, record_id, tau_bench
+from tests.dataset.support import open_store, tau_bench, tau_bench_source
 from tracemill.core.errors import ExportError
 from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe
@@ -19,8 +19,7 @@ from tracemill.export.write import export_version
 
 @pytest.fixture(scope="module")
 def source(shared_data: Path) -> dict[str, dict[str, Any]]:
-    rows = json.loads((shared_data / "tau_bench_airline_gpt4o.json").read_bytes())
-    return {record_id(f"airline {row['task_id']} {row['trial']}"): row for row in rows}
+    return tau_bench_source(shared_data / "tau_bench_airline_gpt4o.json")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from tracemill.core.settings import load_settings
 from tracemill.sdk.client import Client
 
 path = Path(sys.argv[1])
-client = Client(path, load_settings({"workspace": str(path), "spool_segment_bytes": 65536}, environment={}))
+client = Client(path, load_settings({"workspace": str(path), "spool_segment_bytes": 1048576}, environment={}))
 print("ready", flush=True)
 number = 0
 while True:
@@ -207,7 +208,7 @@ def test_files_that_cannot_grow_cost_records_that_are_counted(tmp_path: Path) ->
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of two megabytes, where we may mount one."""
     point = tmp_path / "disk"
     point.mkdir()
@@ -216,7 +217,7 @@ def small_disk(tmp_path: Path) -> Path:
     )
     if mounted.returncode != 0:
         pytest.skip("a small file system cannot be mounted here (needs root)")
-    yield point  # type: ignore[misc]
+    yield point
     subprocess.run(["umount", "-l", str(point)], check=False)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from tracemill.feedback.attach import Attachments, attach
 from tracemill.store.base import Store
 
 _OUTPUT = "version"
+COARSE = 0.05
+"""How far a split may be from its share of the interactions before the manifest notes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class _Build:
             examples={split: dict(sorted(types.items())) for split, types in sorted(merged.examples.items())},
             drops=dict(sorted(merged.drops.items())),
             changes=dict(sorted(merged.changes.items())),
-            notes=_notes(ledger, merged),
+            notes=_notes(ledger, merged, self.recipe.split),
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
         )
@@ -204,16 +206,23 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def _notes(ledger: Ledger, merged: Merged) -> list[str]:
+def _notes(ledger: Ledger, merged: Merged, shares: Mapping[str, float]) -> list[str]:
     """Findings a reader should know, as sentences."""
     notes = [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]
-    sizes = ledger.group_sizes()
-    if sizes and len(sizes) > 1 and sizes[0] * 2 > sum(sizes):
+    groups, splits = ledger.sizes()
+    total = groups.total()
+    if len(groups) > 1 and 2 * max(groups.values()) > total:
         notes.append(
-            f"One group holds {sizes[0]} of {sum(sizes)} interactions, because they share users, conversations, sessions "
-            "or tasks. It goes to one split as a whole, so the splits are far from the shares asked for."
+            f"One group holds {max(groups.values())} of {total} interactions, because they share users, conversations, "
+            "sessions or tasks. A group goes to one split as a whole."
+        )
+    if total and any(abs(splits[name] / total - share) > COARSE for name, share in shares.items()):
+        held = ", ".join(f"{splits[name] / total:.0%} {name} ({share:.0%})" for name, share in sorted(shares.items()))
+        notes.append(
+            f"The splits hold other shares of the interactions than were asked for: {held}. Whole groups are drawn, and "
+            f"there are {len(groups)}; another seed draws otherwise."
         )
     return notes

@@ -6,6 +6,7 @@ Built from the columns of the shards. Interactions are numbered in the order the
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -65,14 +66,16 @@ class Ledger:
         """The split of an interaction's group."""
         return self._splits[self.groups.root(number)]
 
-    def group_sizes(self) -> list[int]:
-        """How many selected interactions each group has, largest first."""
-        sizes: dict[int, int] = {}
+    def sizes(self) -> tuple[Counter[int], Counter[str]]:
+        """How many selected interactions each group has, and each split."""
+        groups: Counter[int] = Counter()
+        splits: Counter[str] = Counter()
         for number in range(len(self.ids)):
             if self.selected[number]:
                 root = self.groups.root(number)
-                sizes[root] = sizes.get(root, 0) + 1
-        return sorted(sizes.values(), reverse=True)
+                groups[root] += 1
+                splits[self._splits[root]] += 1
+        return groups, splits
 
 
 def read_ledger(all_shards: Sequence[Shard]) -> Ledger:

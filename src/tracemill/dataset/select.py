@@ -83,7 +83,8 @@ def select(
         attached=ids,
         changes=changes,
         left_out=left_out,
-        groups=group_keys(current),
+        # a step that takes the user out must not part what belongs together, one that names a task may join more
+        groups=sorted({*group_keys(interaction), *group_keys(current)}),
         spine=b"".join(spine(current)),
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,

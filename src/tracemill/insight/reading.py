@@ -32,7 +32,7 @@ from tracemill.insight.measures import DistinctSample, Measure, Tally, rate, sha
 from tracemill.insight.patterns import PatternCounter
 from tracemill.insight.trajectories import Trajectory, TrajectoryStream
 
-CONTEXTS = ("kind", "channel type", "platform", "model", "scenario", "execution mode", "intent")
+CONTEXTS = ("kind", "channel type", "platform", "model", "scenario", "execution mode", "experiment", "intent")
 _UP, _DOWN = 1, 2
 _GROUPS = 60
 _EXAMPLE = 160
@@ -151,6 +151,9 @@ class InteractionReading:
             "model": record.model.name if record.model is not None else None,
             "scenario": record.scenario,
             "execution mode": record.execution_mode,
+            "experiment": f"{record.experiment.name}: {record.experiment.arm}"
+            if record.experiment is not None
+            else None,
             "intent": record.intent,
         }
         for name, value in values.items():

@@ -39,7 +39,7 @@ SECTIONS = (
     ("sessions", "Sessions"),
     ("method", "How this was counted"),
 )
-_MOST_BARS, _MOST_ROWS = 12, 200
+_MOST_BARS, _MOST_SHARES, _MOST_ROWS = 12, 10, 200
 
 
 def write_html(statistics: Statistics, path: Path, *, title: str = "tracemill report") -> None:
@@ -176,7 +176,7 @@ def _context_charts(s: Statistics) -> list[tuple[str, Markup, list[list[str]]]]:
 def _rows(s: Statistics) -> dict[str, Any]:
     return {
         "day_rows": _day_rows(s),
-        "tool_rows": _tool_rows(s),
+        "tool_table": _tool_table(s),
         "cause_rows": [
             [each.cause, wording.count(each.count), wording.percent(each.share), each.example]
             for each in s.failures[:_MOST_ROWS]
@@ -232,21 +232,29 @@ def _day_rows(s: Statistics) -> list[list[str]]:
     ]
 
 
-def _tool_rows(s: Statistics) -> list[list[str]]:
-    return [
-        [
-            tool.tool,
-            wording.count(tool.called),
-            wording.count(tool.ran) if tool.ran else wording.NOT_KNOWN,
-            wording.count(tool.failed) if tool.ran else wording.NOT_KNOWN,
-            _rate_cell(tool.succeeded.value, wording.interval(tool.succeeded)),
-            wording.duration(tool.mean_ms),
+def _tool_table(s: Statistics) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Head and rows; what only steps can tell has columns only where there are steps."""
+    steps = any(tool.ran for tool in s.tools)
+    runs = [("runs", "n"), ("failed", "n"), ("success of runs", "n"), ("mean time", "n")] if steps else []
+    head = [("tool", "name"), ("calls", "n"), *runs, ("work that ended well", "n"), ("usual parameters", "name")]
+    rows = []
+    for tool in s.tools[:_MOST_ROWS]:
+        row = [tool.tool, wording.count(tool.called)]
+        if steps:
+            row += [
+                wording.count(tool.ran) if tool.ran else wording.NOT_KNOWN,
+                wording.count(tool.failed) if tool.ran else wording.NOT_KNOWN,
+                _rate_cell(tool.succeeded.value, wording.interval(tool.succeeded)),
+                wording.duration(tool.mean_ms),
+            ]
+        row += [
             _rate_cell(tool.trajectories.value, wording.interval(tool.trajectories)),
             ", ".join(each.name for each in tool.parameters) or wording.NOT_KNOWN,
-            ", ".join(f"{each.name} ({each.count})" for each in tool.failures) or wording.NOT_KNOWN,
         ]
-        for tool in s.tools[:_MOST_ROWS]
-    ]
+        if steps:
+            row.append(", ".join(f"{each.name} ({each.count})" for each in tool.failures) or wording.NOT_KNOWN)
+        rows.append(row)
+    return [*head, ("usual failures", "name")] if steps else head, rows
 
 
 def _rate_cell(value: float | None, interval: str) -> str:
@@ -264,7 +272,12 @@ def _distribution_row(name: str, distribution: Distribution, form: Any = wording
 
 
 def _share_rows(shares: Sequence[Share]) -> list[list[str]]:
-    return [[each.name, wording.count(each.count), wording.percent(each.share)] for each in shares[:30]]
+    rows = [[each.name, wording.count(each.count), wording.percent(each.share)] for each in shares[:_MOST_SHARES]]
+    rest = shares[_MOST_SHARES:]
+    if rest:
+        number, share = sum(each.count for each in rest), sum(each.share for each in rest)
+        rows.append([f"({len(rest)} more)", wording.count(number), wording.percent(share)])
+    return rows
 
 
 def _group_head(name: str) -> list[tuple[str, str]]:
@@ -333,17 +346,17 @@ def _sentences(s: Statistics) -> dict[str, str]:
     )
     rating = f" The mean rating is {said.mean_rating:.1f} of 5." if said.mean_rating is not None else ""
     return {
-        "outcome_sentence": f"Success: {wording.outcome(known)}. {s.outcomes.unknown:,} interactions do not state an "
-        f"outcome, {s.outcomes.refused:,} were refused by the model, {s.outcomes.truncated:,} answers were cut off.",
-        "trajectory_sentence": f"{trails.count:,} trajectories, {trails.from_steps:,} of them read from steps and the rest "
-        f"from messages.{ratio}",
-        "feedback_sentence": f"{said.records:,} records about {said.interactions:,} interactions. Thumbs up: "
-        f"{wording.outcome(said.thumbs)}.{rating} {said.corrections:,} carry a correction; {said.contradicted:,} interactions "
-        f"have a thumb up and a thumb down; {said.unlinked:,} are linked by their text only.",
-        "validation_sentence": f"{s.validations.records:,} checks. Passed: {wording.outcome(s.validations.passed)}. "
+        "outcome_sentence": f"Success: {wording.outcome(known)}. Interactions that do not say: "
+        f"{s.outcomes.unknown:,}. Refused by the model: {s.outcomes.refused:,}. Answers cut off: {s.outcomes.truncated:,}.",
+        "trajectory_sentence": f"Trajectories: {trails.count:,}, of which {trails.from_steps:,} were read from steps and the "
+        f"rest from messages.{ratio}",
+        "feedback_sentence": f"Records: {said.records:,}, about {said.interactions:,} interactions. Thumbs up: "
+        f"{wording.outcome(said.thumbs)}.{rating} With a correction: {said.corrections:,}. Interactions with a thumb up and "
+        f"a thumb down: {said.contradicted:,}. Linked by their text only: {said.unlinked:,}.",
+        "validation_sentence": f"Checks: {s.validations.records:,}. Passed: {wording.outcome(s.validations.passed)}. "
         f"Changed by the user: {wording.outcome(s.validations.edited)}.",
         "decision_sentence": _decision_sentence(s),
-        "record_sentence": ", ".join(f"{count:,} {tag.replace('_', ' ')}" for tag, count in s.scope.records.items())
+        "record_sentence": ", ".join(wording.records(tag, count) for tag, count in s.scope.records.items())
         + (";" if s.scope.records else "nothing;"),
     }
 
@@ -351,7 +364,7 @@ def _sentences(s: Statistics) -> dict[str, str]:
 def _decision_sentence(s: Statistics) -> str:
     found = s.decisions
     text = (
-        f"{found.records:,} choices among {wording.number(found.options.mean)} options on average. "
+        f"Choices: {found.records:,}, among {wording.number(found.options.mean)} options on average. "
         f"Went well: {wording.outcome(found.succeeded)}. Mean confidence {wording.percent(found.confidence.mean)}, mean "
         f"quality of the outcome {wording.percent(found.quality.mean)}."
     )

@@ -191,7 +191,7 @@ def _from_steps(trail: _Open) -> Trajectory:
         )
         for step in acted
         for action in step.actions
-        if action.tool is not None
+        if action.tool is not None and action.type != "finish"  # DSPy's way to say that an agent is done
     ]
     return Trajectory(
         trail.platform,

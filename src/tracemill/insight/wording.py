@@ -73,7 +73,7 @@ def money(value: float | None) -> str:
     """US dollars; small amounts keep two significant digits."""
     if value is None:
         return NOT_KNOWN
-    if value == 0 or abs(value) >= 1:
+    if value == 0 or abs(value) >= 0.095:
         return f"${value:,.2f}"
     return f"${value:.2g}" if abs(value) >= 0.0001 else f"${value:.1e}"
 
@@ -88,3 +88,9 @@ def short_count(value: float) -> str:
 
 def _trimmed(value: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}".removesuffix(".0")
+
+
+def records(tag: str, number: int) -> str:
+    """How many records of a type, as ``1 interaction`` or ``3 session ends``."""
+    name = tag.replace("_", " ")
+    return f"{number:,} {name}" + ("" if number == 1 or tag == "feedback" else "s")

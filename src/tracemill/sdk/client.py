@@ -1,8 +1,8 @@
 """Capture: a record from the application's thread into the spool, in microseconds and without a system call.
 
 Small records are encoded at once and copied into the mapped spool segment, so they survive a kill -9 from the moment
-capture returns. Large ones, odd ones and those that find the segment busy are handed over by reference to a bounded queue
-that a background thread writes; ``flush`` waits for it.
+capture returns. Large ones, odd ones, and those of a burst that fills segments faster than they are made, are handed over
+by reference to a bounded queue that a background thread writes; ``flush`` waits for it.
 """
 
 from __future__ import annotations

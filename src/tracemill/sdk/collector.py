@@ -198,8 +198,8 @@ class Collector:
                     "interaction_id": interaction_id,
                     "passed": passed,
                     "score": score,
-                    "errors": errors,
-                    "warnings": warnings,
+                    "errors": _listed(errors),
+                    "warnings": _listed(warnings),
                     "user_edited": original_workflow != edited_workflow
                     if both and user_edited is None
                     else user_edited,
@@ -350,6 +350,11 @@ class Collector:
 def fit_part(part: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the given fields that a part of a record has and that are not None."""
     return {name: given[name] for name in part.__struct_fields__ if given.get(name) is not None}
+
+
+def _listed(value: Any) -> Any:
+    """One error alone is a list of one."""
+    return value if value is None or isinstance(value, (list, tuple)) else [value]
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class Batches:
             if len(items) == 1:
                 bury(self._workspace, items[0], "refused", error.message, producer)
                 return Delivered(0, 1)
-        except Exception:  # a delivery is somebody else's code
+        except Exception:  # the delivery is somebody else's code
             if not self.distrust:
                 raise
             return self._one_by_one(items, producer)

@@ -1,0 +1,12 @@
+"""Runs every benchmark, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+NAMES = ("capture", "ingest", "bytes_kept", "export")
+
+for name in NAMES:
+    print(f"== {name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benches.{name}"], check=True)

@@ -1,0 +1,1 @@
+"""Ways in besides the SDK: files of other programs, the Gepeto tree, batches of bytes."""

@@ -1,0 +1,97 @@
+"""Batches of bytes from outside as records, each judged by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from tracemill.core.codec import decode_json
+from tracemill.core.errors import RecordError
+from tracemill.core.records import AnyRecord
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_scanner = json.JSONDecoder(parse_int=str)  # only where an element ends matters, and int() refuses long numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An entry that is no record: where it stood, why (as RecordError has it), and its bytes."""
+
+    place: str
+    reason: str
+    message: str
+    raw: bytes
+
+
+def decode_line(line: bytes, place: str) -> AnyRecord | Reject:
+    """One record from one JSON document, or why it is none."""
+    try:
+        return decode_json(line)
+    except RecordError as error:
+        return Reject(place, error.reason, error.message, line)
+
+
+def decode_batch(data: bytes) -> tuple[list[AnyRecord], list[Reject]]:
+    """The records of a JSON array or of lines of JSON, and what was refused of it; no entry harms another.
+
+    An array that cannot be parsed as a whole (torn, or with something after it) is refused whole, as one Reject.
+    """
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        try:
+            entries = [(f"entry {index}", entry) for index, entry in enumerate(array_entries(data))]
+        except RecordError as error:
+            return [], [Reject("batch", error.reason, error.message, data)]
+    else:
+        lines = enumerate(data.replace(b"\r\n", b"\n").split(b"\n"), 1)
+        entries = [(f"line {number}", line) for number, line in lines if line.strip()]
+    found = [decode_line(entry, place) for place, entry in entries]
+    records = [entry for entry in found if not isinstance(entry, Reject)]
+    return records, [entry for entry in found if isinstance(entry, Reject)]
+
+
+def array_entries(data: bytes) -> list[bytes]:
+    """The elements of a JSON array as they stand there, so that one that cannot be decoded leaves the others alone.
+
+    Raises RecordError (``malformed``, ``too_deep``) for what is no array as a whole.
+    """
+    try:
+        return [bytes(entry) for entry in _array.decode(data)]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # a BOM, NaN, or no JSON: the lenient scanner decides
+    try:
+        return list(_scanned(data.decode("utf-8-sig")))
+    except RecursionError:
+        raise RecordError("too_deep", "an array nested too deeply to be read") from None
+    except ValueError as error:
+        raise RecordError("malformed", f"cannot be parsed: {error}") from None
+
+
+def _scanned(text: str) -> Iterator[bytes]:
+    position = _after_space(text, 0)
+    if text[position : position + 1] != "[":
+        raise ValueError("not an array")
+    position = _after_space(text, position + 1)
+    if text[position : position + 1] == "]":
+        position += 1
+    else:
+        while True:
+            _, end = _scanner.raw_decode(text, position)
+            yield text[position:end].encode()
+            position = _after_space(text, end)
+            mark, position = text[position : position + 1], position + 1
+            if mark == "]":
+                break
+            if mark != ",":
+                raise ValueError(f"expected , or ] at character {position - 1}")
+            position = _after_space(text, position)
+    if _after_space(text, position) != len(text):
+        raise ValueError(f"something follows the array at character {position}")
+
+
+def _after_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

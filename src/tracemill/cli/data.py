@@ -1,0 +1,227 @@
+"""Commands about what is captured and stored."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tracemill.cli.opening import Folder, Json, open_workspace, options_of, settings_of
+from tracemill.cli.output import complain, emit_json, progress, say, table
+from tracemill.core.errors import SettingError, TracemillError
+from tracemill.core.settings import load_settings, setting_table
+
+
+def init(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
+    """Make a workspace: its folder, its key, and the tables of its store. Running it again changes nothing."""
+    from tracemill.core.pseudonym import load_pseudonymizer
+
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        key = load_pseudonymizer(opened.path).key_id
+        if options.json:
+            emit_json({"workspace": str(opened.path.resolve()), "database": opened.store.address, "pseudonym_key": key})
+        say(options, f"The workspace {opened.path} is ready ({opened.store.count():,} records).")
+
+
+def doctor(
+    context: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read every stored record.")] = False,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Check a workspace: identity, write permission, free space, spool, store, and what capture kept and dropped."""
+    from msgspec import to_builtins
+
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        health = opened.doctor(verify=not quick)
+    if options.json:
+        emit_json({"ok": health.ok, **to_builtins(health)})
+    rows = [["ok" if check.ok else "LOOK", check.name, check.detail] for check in health.checks]
+    table(options, "", ["", "check", "what was found"], rows)
+    for check in health.checks:
+        if not check.ok and check.advice:
+            say(options, f"{check.name}: {check.advice}")
+    if not health.ok:
+        raise typer.Exit(1)
+
+
+def import_(
+    context: typer.Context,
+    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, records or gepeto.")],  # noqa: A002
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
+    platform: Annotated[str | None, typer.Option(help="Platform the records belong to.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model that answered, where the files do not say.")] = None,
+    expand: Annotated[
+        bool, typer.Option("--expand", help="tau-bench: one record a model call, as a proxy logs it.")
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="File for what was rejected (default: in the workspace).")
+    ] = None,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Import files of another program. Running it again stores nothing twice."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened, progress(options) as shown:
+        report = opened.import_files(
+            format, paths, platform=platform, model=model, expand=expand, rejects=rejects, progress=shown
+        )
+    if options.json:
+        emit_json(report.to_plain())
+    kinds = ", ".join(f"{number:,} {name}" for name, number in sorted(report.by_type.items())) or "nothing new"
+    say(options, f"Read {report.read:,} entries of {report.files} files in {report.seconds:.1f} s: stored {kinds}.")
+    say(options, f"{report.duplicates:,} were there already, {report.rejected:,} were rejected.")
+    if report.rejects is not None:
+        say(options, f"What was rejected, and why: {report.rejects}")
+
+
+def deliver(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
+    """Deliver what finished or killed processes left in the spool. Live ones deliver for themselves."""
+    from dataclasses import asdict
+
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened, progress(options) as shown:
+        drained = opened.drain(progress=shown)
+    if options.json:
+        emit_json(asdict(drained))
+    say(
+        options,
+        f"Delivered {drained.stored:,} records of {drained.producers} processes; {drained.live} are still at work.",
+    )
+    if drained.dead_lettered or drained.damaged:
+        say(
+            options,
+            f"{drained.dead_lettered:,} were refused and {drained.damaged:,} stretches were damaged: `tracemill doctor`.",
+        )
+    for skipped in drained.skipped:
+        complain(f"passed over {skipped}")
+
+
+def _moment(value: str | None, name: str) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise SettingError(
+            f"{name} is {value!r}, not a date or time", hint="Write 2026-01-31 or 2026-01-31T12:00:00Z."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def records(
+    context: typer.Context,
+    type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,  # noqa: A002
+    platform: Annotated[list[str] | None, typer.Option(help="Platform; may be given more than once.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Conversation id.")] = None,
+    session: Annotated[str | None, typer.Option(help="Session id.")] = None,
+    of: Annotated[str | None, typer.Option(help="Id of an interaction: its steps, feedback and validations.")] = None,
+    success: Annotated[
+        bool | None, typer.Option("--success/--failure", help="Interactions that succeeded, or failed.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="From this time on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Print only how many there are.")] = False,
+    gepeto: Annotated[
+        Path | None, typer.Option(help="Write a Gepeto tree of JSON files instead (platform only).")
+    ] = None,
+    workspace: Folder = None,
+) -> None:
+    """Print records as JSON, one a line: what `tracemill import records` reads."""
+    from tracemill.core.codec import encode_json
+    from tracemill.core.records import RECORD_TYPES
+    from tracemill.store.base import Filter
+
+    options = options_of(context, workspace)
+    unknown = [name for name in type or () if name not in RECORD_TYPES]
+    if unknown:
+        raise SettingError(f"no record type {unknown[0]!r}", hint=f"Types: {', '.join(RECORD_TYPES)}.")
+    where = Filter(
+        types=tuple(type or ()),
+        platforms=tuple(platform or ()),
+        conversation_id=conversation,
+        session_id=session,
+        interaction_id=of,
+        success=success,
+        since=_moment(since, "--since"),
+        until=_moment(until, "--until"),
+    )
+    with open_workspace(options) as opened:
+        if gepeto is not None:
+            say(
+                options, f"Wrote {opened.write_gepeto(gepeto, platform=(platform or [None])[0]):,} records to {gepeto}."
+            )
+        elif count:
+            typer.echo(opened.store.count(where))
+        else:
+            for record in opened.records(where, limit=limit):
+                sys.stdout.buffer.write(encode_json(record) + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def show(
+    context: typer.Context,
+    record_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a record.")],
+    workspace: Folder = None,
+) -> None:
+    """Print one record, and what belongs to it."""
+    from tracemill.core.codec import encode_json
+    from tracemill.store.base import Filter
+
+    with open_workspace(options_of(context, workspace)) as opened:
+        record = opened.store.get(record_id)
+        if record is None:
+            raise TracemillError(f"no record {record_id!r} is stored", hint="`tracemill records` lists what is there.")
+        document: dict[str, Any] = json_module.loads(encode_json(record))
+        about = [json_module.loads(encode_json(other)) for other in opened.records(Filter(interaction_id=record.id))]
+    emit_json({**document, **({"related": about} if about else {})})
+
+
+def quarantine(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """List records that were refused, with the reason and where they came from."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        items = opened.quarantined(limit)
+    plain = [
+        {
+            "time": item.time.isoformat(),
+            "reason": item.reason,
+            "message": item.message,
+            "source": item.source,
+            "id": item.id,
+            "raw": item.raw.decode("utf-8", "backslashreplace"),
+        }
+        for item in items
+    ]
+    if options.json:
+        emit_json(plain)
+    rows = [[entry["time"], entry["reason"], entry["source"], entry["id"] or "", entry["message"]] for entry in plain]
+    if rows:
+        table(options, "", ["time", "reason", "source", "record", "why"], rows)
+    else:
+        say(options, "Nothing was refused.")
+
+
+def settings(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
+    """Print every setting with the value in force and its default."""
+    options = options_of(context, workspace, json)
+    in_force, plain = settings_of(options), load_settings(environment={}, config=Path("/dev/null"))
+    rows = [
+        [row.name, str(getattr(in_force, row.name)), str(getattr(plain, row.name)), row.environment[0]]
+        for row in setting_table()
+    ]
+    if options.json:
+        emit_json({name: getattr(in_force, name) for name in in_force.__struct_fields__})
+    table(options, "", ["setting", "value", "default", "environment"], rows)

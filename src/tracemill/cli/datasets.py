@@ -1,0 +1,142 @@
+"""Commands about dataset versions and their exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from tracemill.cli.opening import Folder, Json, open_workspace, options_of
+from tracemill.cli.output import Options, emit_json, progress, say, table
+
+if TYPE_CHECKING:
+    from tracemill.dataset.version import Version
+
+Reference = Annotated[str, typer.Argument(help="name, or name@v2.")]
+
+
+def build(
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (YAML); without one, every signal of every record.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the dataset where no recipe is given.")] = "default",
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Build a dataset version. The same records and recipe give the same version again."""
+    from tracemill.dataset.recipe import default_recipe, load_recipe
+
+    options = options_of(context, workspace, json)
+    chosen = load_recipe(recipe) if recipe is not None else default_recipe(name)
+    with open_workspace(options) as opened, progress(options) as shown:
+        built = opened.build_dataset(chosen, progress=shown)
+    if options.json:
+        emit_json({"new": built.new, **_plain(built.version)})
+    say(options, f"{built.version.reference} {'is new' if built.new else 'was there already'}: {built.version.path}")
+    _show(options, built.version)
+
+
+def list_(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Only versions of this dataset.")] = None,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """List dataset versions."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        versions = opened.datasets(name)
+    if options.json:
+        emit_json([_plain(version) for version in versions])
+    if versions:
+        rows = [[v.reference, v.count(), v.manifest.records_read, v.manifest.recipe_hash[:12]] for v in versions]
+        table(options, "", ["version", "examples", "records read", "recipe"], rows)
+    else:
+        say(options, "There is no dataset yet: `tracemill dataset build`.")
+
+
+def show(context: typer.Context, reference: Reference, workspace: Folder = None, json: Json = False) -> None:
+    """Show what a version holds, what was left out and why."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        version = opened.dataset(reference)
+    if options.json:
+        emit_json(_plain(version))
+    say(options, f"{version.reference}: {version.path}")
+    _show(options, version)
+
+
+def verify(context: typer.Context, reference: Reference, workspace: Folder = None, json: Json = False) -> None:
+    """Check a version's files against its manifest."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        version = opened.dataset(reference)
+        problems = version.verify()
+    if options.json:
+        emit_json({"version": version.reference, "ok": not problems, "problems": problems})
+    for problem in problems:
+        say(options, problem)
+    if problems:
+        raise typer.Exit(1)
+    say(options, f"{version.reference} is whole: {len(version.manifest.files)} files, {version.count():,} examples.")
+
+
+def export(
+    context: typer.Context,
+    reference: Reference,
+    format: Annotated[  # noqa: A002
+        str, typer.Option(help="openai-chat, trl-sft, trl-dpo, trl-kto or trajectory-preference.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="Folder to write (default: exports/ in the workspace).")] = None,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Write a dataset version in a trainer's format; every row is read back and checked."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened, progress(options) as shown:
+        report = opened.export(reference, format, to, progress=shown)
+    plain = msgspec.to_builtins(report.manifest)
+    if options.json:
+        emit_json({"path": str(report.path), **plain})
+    rows = ", ".join(f"{number:,} {split}" for split, number in report.manifest.rows.items()) or "no rows"
+    say(options, f"Wrote {rows} to {report.path}.")
+    for name in ("refused", "losses"):
+        counted = plain.get(name)
+        if counted:
+            say(options, f"{name}: {_counts(counted)}; row by row in {report.path / 'losses.jsonl'}")
+
+
+def _counts(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{number:,} {reason}" if isinstance(number, int) else f"{reason}: {number}"
+            for reason, number in value.items()
+        )
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _plain(version: Version) -> dict[str, Any]:
+    return {
+        "reference": version.reference,
+        "path": str(version.path),
+        "manifest": msgspec.to_builtins(version.manifest),
+    }
+
+
+def _show(options: Options, version: Version) -> None:
+    manifest = version.manifest
+    rows = [
+        [split, tag, number]
+        for split, types in sorted(manifest.examples.items())
+        for tag, number in sorted(types.items())
+    ]
+    if rows:
+        table(options, "", ["split", "examples", "rows"], rows)
+    for title, counted in (("left out", manifest.drops), ("changed", manifest.changes)):
+        if counted:
+            table(options, "", [title, "number"], [[reason, number] for reason, number in sorted(counted.items())])
+    for note in manifest.notes:
+        say(options, f"note: {note}")

@@ -1,0 +1,81 @@
+"""How commands speak: results on standard output, progress and complaints on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tracemill.core.steps import Progress
+
+
+@dataclass
+class Options:
+    """What was said before the command's name."""
+
+    workspace: str | None = None
+    config: str | None = None
+    json: bool = False
+    quiet: bool = False
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Say what is wrong and what to do."""
+    sys.stderr.write(f"error: {message}\n" + (f"       {hint}\n" if hint else ""))
+
+
+def emit_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=not _is_utf8()) + "\n")
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def say(options: Options, text: str) -> None:
+    """A line of plain text, unless --quiet or --json."""
+    if not options.quiet and not options.json:
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+def table(options: Options, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table, numbers to the right; unless --quiet or --json."""
+    if options.quiet or options.json:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
+@contextmanager
+def progress(options: Options) -> Iterator[Progress | None]:
+    """A progress line on standard error while it is a terminal; None otherwise."""
+    if options.quiet or options.json or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        stages: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total)
+            bars.update(stages[stage], completed=done, total=total)
+
+        yield show

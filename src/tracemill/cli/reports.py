@@ -1,0 +1,66 @@
+"""Commands that show what the records say, and the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import to_builtins
+
+from tracemill.cli.opening import Folder, Json, open_workspace, options_of
+from tracemill.cli.output import emit_json, progress, say
+
+Platform = Annotated[str | None, typer.Option(help="Only this platform.")]
+
+
+def stats(context: typer.Context, platform: Platform = None, workspace: Folder = None, json: Json = False) -> None:
+    """Print statistics of everything stored: outcomes, tools, chats, trajectories, feedback, costs."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened, progress(options) as shown:
+        statistics = opened.statistics(platform=platform, progress=shown)
+    if options.json:
+        emit_json(to_builtins(statistics))
+    elif not options.quiet:
+        from rich.console import Console
+
+        from tracemill.insight.terminal import render_terminal
+
+        render_terminal(statistics, Console(highlight=False))
+
+
+def report(
+    context: typer.Context,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file with charts.")] = None,
+    platform: Platform = None,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Print the report, or write it as one HTML file."""
+    if html is None:
+        stats(context, platform, workspace, json)
+        return
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        statistics = opened.write_report(html, platform=platform)
+    if options.json:
+        emit_json({"html": str(html), **to_builtins(statistics)})
+    say(options, f"Wrote {html}.")
+
+
+def demo(
+    context: typer.Context,
+    source: Annotated[
+        tuple[str, Path] | None,
+        typer.Option("--from", metavar="FORMAT PATH", help="Use this file instead of the sample."),
+    ] = None,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Run the main job on a sample: capture, store, signals, a dataset version, two exports and a report."""
+    from tracemill.demo.run import run_demo
+
+    options = options_of(context, workspace, json)
+    stages = run_demo(Path(options.workspace or "tracemill-demo"), source, say=lambda text: say(options, text))
+    if options.json:
+        emit_json(stages)
