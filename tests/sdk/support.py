@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,15 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 def settings(path: Path, **arguments: Any) -> Settings:
     return load_settings({"workspace": str(path), "delivery_interval_ms": 5, **arguments}, environment={})
+
+
+def open_files() -> list[str]:
+    """What this process's file descriptors are open for."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one the listing itself was made with
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return names
 
 
 class Memory:

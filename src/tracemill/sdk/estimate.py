@@ -82,13 +82,13 @@ def snapshot(fields: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     kept = dict(fields)
     pending: list[Any] = [kept]
     copies: dict[int, Any] = {}
-    total, left, at = _RECORD_BYTES, COPIED_NODES, 0
+    total, left, at, unseen = _RECORD_BYTES, COPIED_NODES, 0, 0
     while at < len(pending) and left > 0:
         container = pending[at]
         at += 1
         looked = min(left, len(container))
         left -= looked
-        before = total
+        unseen += len(container) - looked
         items = container.items() if type(container) is dict else enumerate(container)
         for key, value in islice(items, looked):
             kind = type(value)
@@ -103,10 +103,10 @@ def snapshot(fields: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
                 total += _sampled(value, 3)
             else:
                 container[key] = copied
-        if looked < len(container):
-            total += (total - before) * (len(container) - looked) // max(looked, 1)
     rest = pending[at:]
-    return kept, total + _of_some(rest, len(rest), 4)
+    if rest:
+        return kept, total + _of_some(rest, len(rest) + unseen, 4)
+    return kept, total + total * unseen // (COPIED_NODES - left + 1)
 
 
 def _copied(value: Any, kind: type, copies: dict[int, Any], pending: list[Any]) -> Any:
