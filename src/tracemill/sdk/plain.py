@@ -14,7 +14,7 @@ import decimal
 import enum
 import fractions
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID  # noqa: TID251 - to tell one by its type, not to make one
@@ -26,6 +26,13 @@ from tracemill.core.codec import MAX_DEPTH
 LONGEST_REPR = 500
 _PLAIN = (str, int, float, bool, type(None), bytes, datetime)
 _TEXTS = (UUID, pathlib.PurePath, fractions.Fraction, complex, date, time)
+
+
+class Later:
+    """A value worked out when its record is encoded, off the caller's thread; None when that fails."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
 
 
 def to_plain(value: Any) -> Any:
@@ -47,6 +54,8 @@ def _convert(value: Any, within: frozenset[int], depth: int) -> Any:
     if id(value) in within:
         return _marked(value, "holds itself")
     inner = within | {id(value)}
+    if kind is Later:
+        return _convert(_made(value), inner, depth)
     if isinstance(value, msgspec.Struct):
         return type(value)(
             **{name: _convert(getattr(value, name), inner, depth + 1) for name in value.__struct_fields__}
@@ -56,6 +65,13 @@ def _convert(value: Any, within: frozenset[int], depth: int) -> Any:
     if kind in (list, tuple):
         return [_convert(child, inner, depth + 1) for child in value]
     return _unusual(value, inner, depth)
+
+
+def _made(value: Later) -> Any:
+    try:
+        return value.make()
+    except Exception:  # noqa: BLE001 - it works on the host's own objects, which may raise anything
+        return None
 
 
 def _unusual(value: Any, within: frozenset[int], depth: int) -> Any:
