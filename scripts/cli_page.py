@@ -12,9 +12,9 @@ from tracemill.cli.app import app
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 INTRODUCTION = """# Command line
 
-Results go to standard output, progress and complaints to standard error. `--json` prints a result as JSON; `--workspace` may stand before or after
-the command. Exit codes: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted (nothing that was stored is lost). With
-`TRACEMILL_DEBUG=1` an error shows its traceback.
+Results go to standard output, progress and complaints to standard error. `--json` prints a result as JSON;
+`--workspace` may stand before or after the command. Exit codes: 0 done, 1 an error that was explained, 2 wrong usage,
+130 interrupted (nothing that was stored is lost). With `TRACEMILL_DEBUG=1` an error shows its traceback.
 """
 
 
@@ -39,7 +39,9 @@ def _commands(group: Any, path: str) -> list[tuple[str, Any]]:
 def _options(_name: str, command: Any) -> str:
     rows = []
     for parameter in command.params:
-        names = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts) if option != "--help")
+        names = ", ".join(
+            f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts) if option != "--help"
+        )
         if names:
             kind = "argument" if parameter.param_type_name == "argument" else "option"
             rows.append(f"| {names} | {kind} | {getattr(parameter, 'help', None) or ''} |")

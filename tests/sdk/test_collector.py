@@ -122,7 +122,10 @@ def test_a_real_dspy_agent(collector: Harness) -> None:
     interaction, *steps = collector.records()
     assert interaction.tools_used == ["search"]
     assert interaction.response["content"] == "yes"
-    assert [step.actions[0].tool for step in steps] == ["search", "finish"]
+    assert [(step.actions[0].type, step.actions[0].tool) for step in steps] == [
+        ("tool_call", "search"),
+        ("finish", None),
+    ]
 
 
 def test_a_conversation_and_what_was_said_of_it(collector: Harness) -> None:
@@ -214,7 +217,7 @@ def test_the_context_manager_times_and_collects(collector: Harness) -> None:
         call.usage(input_tokens=3, output_tokens=2, cost_usd=0.1, cached_tokens=1)
         call.model("gpt", provider="openai", temperature=0)
     collector.log_user_feedback("thumbs_up", call.interaction_id)
-    interaction, tool_step, think, thumb = collector.records()
+    tool_step, think, interaction, thumb = collector.records()
     assert interaction.id == call.interaction_id == thumb.interaction_id == tool_step.interaction_id
     assert (interaction.success, interaction.completion_status, interaction.tools_used) == (
         True,
@@ -230,7 +233,7 @@ def test_the_context_manager_times_and_collects(collector: Harness) -> None:
 def test_errors_are_kept_and_passed_on(collector: Harness) -> None:
     with pytest.raises(ValueError, match="broken"), collector.interaction() as call, call.tool("search"):
         raise ValueError("broken")
-    interaction, step = collector.records()
+    step, interaction = collector.records()
     assert (interaction.success, interaction.completion_status) == (False, "failed")
     assert (interaction.error.type, interaction.error.message) == ("ValueError", "broken")
     assert step.actions[0].success is False

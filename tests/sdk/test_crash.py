@@ -180,7 +180,8 @@ for _ in range(3):
     client.capture(Interaction, {"messages": [{"role": "user", "content": "after"}]})
 assert client.flush(10)
 after = client.counts()
-print(full.captured, full.unaccounted, sum(full.dropped.values()), after.unaccounted, after.captured - sum(after.dropped.values()))
+kept = after.captured - sum(after.dropped.values())
+print(full.captured, full.unaccounted, sum(full.dropped.values()), after.unaccounted, kept)
 client.close()
 """
 

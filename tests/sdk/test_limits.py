@@ -190,16 +190,19 @@ def test_an_object_that_never_answers_costs_its_record_and_nothing_else(tmp_path
     assert (counts.spooled, counts.dropped, counts.unaccounted) == (5, {"unencodable": 5}, 0)
 
 
-def test_a_converter_gives_up_on_the_third_that_does_not_answer() -> None:
+def test_a_converter_asks_nobody_while_three_do_not_answer() -> None:
     converter = Converter(patience=0.01)
     record = Interaction(id=new_id(), time=now(), schema_version=1, producer="p", sequence=0, extra={"odd": Stubborn()})
     Stubborn.release.clear()
     for _ in range(3):
         with pytest.raises(RecordError, match="did not answer for"):
             converter.convert(record)
-    with pytest.raises(RecordError, match="before"):
+    with pytest.raises(RecordError, match="asked before"):
         converter.convert(record)
     Stubborn.release.set()
+    for worker in converter._stuck:
+        worker.thread.join(20)
+    assert "late" in str(converter.convert(record).extra)
     converter.close()
 
 

@@ -48,8 +48,12 @@ def test_without_arguments_and_with_a_history(collector: Harness) -> None:
 
 
 def test_a_react_result_becomes_steps(collector: Harness) -> None:
-    collector.trace(lambda question: PREDICTION)("where?")
-    interaction, *steps = collector.records()
+    @collector.trace
+    def answer(question: str) -> dict[str, Any]:
+        return PREDICTION
+
+    assert answer("where?") is PREDICTION
+    *steps, interaction = collector.records()
     assert len(steps) == 3
     assert interaction.response["content"] == "It arrives tomorrow."
 

@@ -192,10 +192,10 @@ def test_erasing_a_record_leaves_those_that_continued_it_whole(open_at: OpenStor
     turns = chat(*(f"turn {index} " * 200 for index in range(9)))
     calls = [interaction(messages=turns[:end], response=turns[end]) for end in (1, 3, 5, 7)]
     store.append(calls)
-    for index in (1, 0, 2):
-        assert store.erase([calls[index].id]) == 1
-        calls[index] = None  # type: ignore[call-overload]
-        left = [call for call in calls if call is not None]
+    left = list(calls)
+    for call in (calls[1], calls[0], calls[2]):
+        assert store.erase([call.id]) == 1
+        left.remove(call)
         assert list(store.scan()) == left
         assert store.verify() == []
     continued = interaction(messages=turns[:9])

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+import tracemill.cli.data as data
+import tracemill.cli.datasets as datasets
+import tracemill.cli.reports as reports
 from tracemill import __version__
-from tracemill.cli import data, datasets, reports
 from tracemill.cli.output import Options
 
 app = typer.Typer(

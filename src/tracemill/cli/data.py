@@ -156,7 +156,8 @@ def records(
     with open_workspace(options) as opened:
         if gepeto is not None:
             say(
-                options, f"Wrote {opened.write_gepeto(gepeto, platform=(platform or [None])[0]):,} records to {gepeto}."
+                options,
+                f"Wrote {opened.write_gepeto(gepeto, platform=platform[0] if platform else None):,} records to {gepeto}.",
             )
         elif count:
             typer.echo(opened.store.count(where))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tracemill.core.records import AnyRecord
+from tracemill.sdk.plain import Later
 
 _MISFIT = object()
 _SPELLINGS = {
@@ -40,8 +41,8 @@ class _Field(NamedTuple):
         if self.kind is None:
             return value
         if type(value) not in self.exact:
-            value = _CONVERSIONS[self.kind](value) if self.kind in _CONVERSIONS else _MISFIT
-            if value is _MISFIT:
+            value = _CONVERSIONS[self.kind](value) if self.kind in _CONVERSIONS else _to_part(value, self.kind)
+            if value is _MISFIT or type(value) is Later:
                 return value
         if self.pattern is not None and not self.pattern.match(value):
             return _MISFIT
@@ -55,6 +56,20 @@ class _Field(NamedTuple):
 
 
 _tables: dict[type, dict[str, _Field]] = {}
+
+
+def fit_part(part: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was given of a part of a record: what its fields take, and the rest. None counts as not given."""
+    table = _tables.get(part)
+    if table is None:
+        table = _tables[part] = _table(part)
+    known: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is not None:
+            accepted = table[name].accept(value) if name in table else _MISFIT
+            (rest if accepted is _MISFIT else known)[name] = value if accepted is _MISFIT else accepted
+    return known, rest
 
 
 def fit(record_type: type[AnyRecord], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +101,7 @@ def fit(record_type: type[AnyRecord], given: Mapping[str, Any]) -> dict[str, Any
     return fields
 
 
-def _table(record_type: type[AnyRecord]) -> dict[str, _Field]:
+def _table(record_type: type[msgspec.Struct]) -> dict[str, _Field]:
     info = msgspec.inspect.type_info(record_type)
     assert isinstance(info, msgspec.inspect.StructType)
     return {field.name: _field(field.type) for field in info.fields}
@@ -98,8 +113,9 @@ def _field(info: msgspec.inspect.Type) -> _Field:
             info = info.type
             continue
         members = [member for member in info.types if not isinstance(member, msgspec.inspect.NoneType)]
-        if len(members) != 1:
-            return _Field(frozenset(), None)
+        if len(members) != 1:  # an id that is text or a number
+            texts = all(isinstance(member, (msgspec.inspect.StrType, msgspec.inspect.IntType)) for member in members)
+            return _Field(frozenset({str, int}), str) if texts else _Field(frozenset(), None)
         info = members[0]
     match info:
         case msgspec.inspect.StrType():
@@ -115,9 +131,7 @@ def _field(info: msgspec.inspect.Type) -> _Field:
         case msgspec.inspect.DateTimeType():
             return _Field(frozenset(), datetime)
         case msgspec.inspect.ListType():
-            item = info.item_type
-            kind = _Texts if isinstance(item, msgspec.inspect.StrType) else list
-            return _Field(frozenset() if kind is _Texts else frozenset({list}), kind)
+            return _list_field(info.item_type)
         case msgspec.inspect.DictType():
             return _Field(frozenset({dict}), dict)
         case msgspec.inspect.StructType():
@@ -125,8 +139,24 @@ def _field(info: msgspec.inspect.Type) -> _Field:
     return _Field(frozenset(), None)
 
 
+def _list_field(item: msgspec.inspect.Type) -> _Field:
+    if isinstance(item, msgspec.inspect.AnyType):
+        return _Field(frozenset({list}), list)
+    if isinstance(item, msgspec.inspect.StrType):
+        return _Field(frozenset(), _Texts)
+    return _Field(frozenset(), _Structs if isinstance(item, msgspec.inspect.StructType) else _Mappings)
+
+
 class _Texts:
     """Stands for ``list[str]`` among the kinds of fields."""
+
+
+class _Mappings:
+    """Stands for a list of objects among the kinds of fields."""
+
+
+class _Structs:
+    """Stands for a list of parts of records, which their maker has made, among the kinds of fields."""
 
 
 def _to_text(value: Any) -> Any:
@@ -191,6 +221,28 @@ def _to_texts(value: Any) -> Any:
     return _MISFIT if any(text is _MISFIT for text in texts) else texts
 
 
+def _to_mappings(value: Any) -> Any:
+    items = [value] if isinstance(value, Mapping) else _to_list(value)
+    if items is _MISFIT:
+        return items
+    plain = [item if type(item) is dict else _to_dict(item) for item in items]
+    return _MISFIT if any(item is _MISFIT for item in plain) else plain
+
+
+def _to_structs(value: Any) -> Any:
+    return value if type(value) is list and all(isinstance(item, msgspec.Struct) for item in value) else _MISFIT
+
+
+def _to_part(value: Any, part: type) -> Any:
+    """A part of a record given as a mapping of its fields; a value promised for later."""
+    if type(value) is Later:
+        return value
+    try:
+        return msgspec.convert(value, part, strict=False) if isinstance(value, Mapping) else _MISFIT
+    except (msgspec.ValidationError, RecursionError):
+        return _MISFIT
+
+
 def _to_dict(value: Any) -> Any:
     return {str(key): child for key, child in value.items()} if isinstance(value, Mapping) else _MISFIT
 
@@ -209,5 +261,7 @@ _CONVERSIONS: dict[type, Any] = {
     datetime: _to_time,
     list: _to_list,
     _Texts: _to_texts,
+    _Mappings: _to_mappings,
+    _Structs: _to_structs,
     dict: _to_dict,
 }

@@ -15,7 +15,7 @@ import enum
 import fractions
 import pathlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -30,10 +30,17 @@ from tracemill.core.records import AnyRecord
 LONGEST_REPR = 500
 LONGEST_ARRAY = 1_000_000
 """Arrays of more elements are marked with their type and shape instead of being kept."""
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 _MOST_STUCK = 3
 _PLAIN = (str, int, float, bool, type(None), bytes, datetime)
 _TEXTS = (UUID, pathlib.PurePath, fractions.Fraction, complex, date, time)
+
+
+class Later:
+    """A value worked out when its record is encoded, off the caller's thread; None when that fails."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
 
 
 def to_plain(value: Any) -> Any:
@@ -55,6 +62,8 @@ def _convert(value: Any, within: frozenset[int], depth: int) -> Any:
     if id(value) in within:
         return _marked(value, "holds itself")
     inner = within | {id(value)}
+    if kind is Later:
+        return _convert(_made(value), inner, depth)
     if isinstance(value, msgspec.Struct):
         return type(value)(
             **{name: _convert(getattr(value, name), inner, depth + 1) for name in value.__struct_fields__}
@@ -64,6 +73,13 @@ def _convert(value: Any, within: frozenset[int], depth: int) -> Any:
     if kind in (list, tuple):
         return [_convert(child, inner, depth + 1) for child in value]
     return _unusual(value, inner, depth)
+
+
+def _made(value: Later) -> Any:
+    try:
+        return value.make()
+    except Exception:  # noqa: BLE001 - it works on the host's own objects, which may raise anything
+        return None
 
 
 def _unusual(value: Any, within: frozenset[int], depth: int) -> Any:
@@ -128,25 +144,26 @@ def _short_repr(value: Any) -> str:
 
 
 class Converter:
-    """Makes records plain in a thread of its own, which is left behind when an object of the host never answers.
+    """Makes records plain in a thread of its own, which is left behind when an object of the host does not answer.
 
-    The spooler calls it. After three such objects no more are asked: their records are ``unencodable``.
+    The spooler calls it. While three such threads hang no more objects are asked: their records are ``unencodable``.
     """
 
     def __init__(self, patience: float = _PATIENCE) -> None:
         self._patience = patience
-        self._stuck = 0
+        self._stuck: list[_Worker] = []
         self._worker: _Worker | None = None
 
     def convert(self, record: AnyRecord) -> AnyRecord:
         """The record with plain values only. Raises RecordError ``unencodable``."""
-        if self._stuck >= _MOST_STUCK:
-            raise RecordError("unencodable", "objects of the application did not answer before")
         if self._worker is None:
+            self._stuck = [worker for worker in self._stuck if worker.thread.is_alive()]
+            if len(self._stuck) >= _MOST_STUCK:
+                raise RecordError("unencodable", "objects of the application that were asked before do not answer")
             self._worker = _Worker()
         answer = self._worker.ask(record, self._patience)
         if answer is None:
-            self._stuck += 1
+            self._stuck.append(self._worker)
             self.close()
             raise RecordError("unencodable", f"an object did not answer for {self._patience:g} seconds")
         if isinstance(answer, BaseException):
@@ -164,9 +181,10 @@ class _Worker:
     def __init__(self) -> None:
         self.tasks: SimpleQueue[AnyRecord | None] = SimpleQueue()
         self._answers: SimpleQueue[AnyRecord | BaseException] = SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name="tracemill-converter", daemon=True)
         self._threaded = True
         try:
-            threading.Thread(target=self._run, name="tracemill-converter", daemon=True).start()
+            self.thread.start()
         except RuntimeError:  # the interpreter is on its way out and starts no more threads
             self._threaded = False
 

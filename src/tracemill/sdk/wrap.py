@@ -1,37 +1,39 @@
-"""A context manager and a decorator around the application's own calls.
+"""A context manager around the application's own calls, their steps and their tool calls.
 
-They time the call, keep its error (and let it pass), and gather steps and actions on the way. What is gathered is captured
-when the call ends: the steps, then the interaction. The wrapped code behaves as if nothing were there.
+It times the call, keeps its error (and lets it pass), and captures each step when it ends and the interaction when the call
+ends. The wrapped code behaves as if nothing were there: whatever goes wrong in here goes through :meth:`Log.attempt`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import functools
-import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from tracemill.core.ids import monotonic, new_id, now
-from tracemill.core.records import Action, Failure, Model
-from tracemill.sdk.events import to_messages
-from tracemill.sdk.react import read_react
+from tracemill.core.records import Failure, Model
+from tracemill.sdk.events import read_events
+from tracemill.sdk.execution import failure_of
+from tracemill.sdk.prediction import read_prediction, usage_fields
 
-STREAM_CHARACTERS = 1_000_000
-"""Text of a streamed answer that is kept; beyond it the interaction is marked as truncated."""
-_current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("tracemill_call", default=None)
-_INTERRUPTIONS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
-
-
-def current_call() -> Call | None:
-    """The innermost call that is under way in this thread or task."""
-    return _current.get()
+T = TypeVar("T")
+_INHERITED = ("platform", "session_id", "conversation_id", "trace_id", "user_id", "user")
+"""What a nested call takes from the one around it unless it says otherwise."""
+MOST_TOOLS = 1000
+"""Different tools of one call that are remembered by name."""
 
 
 class Log(Protocol):
     """What a call needs of the collector."""
+
+    def attempt(self, action: Callable[[], T], otherwise: T) -> T:
+        """Do something of ours; what it raises must not reach the application."""
+
+    def identify(self, raw_id: str | int) -> str:
+        """What is written in place of a person's id."""
 
     def log_interaction(self, **fields: Any) -> str:
         """Keep an interaction."""
@@ -40,29 +42,105 @@ class Log(Protocol):
         """Keep a step."""
 
 
-class Call:
-    """One call under way. ``interaction_id`` is its id from the beginning; feedback may refer to it at once."""
+_current: contextvars.ContextVar[Call | StepCall | None] = contextvars.ContextVar("tracemill_call", default=None)
 
-    def __init__(self, collector: Log, fields: Mapping[str, Any]) -> None:
-        self._collector = collector
-        self._fields = dict(fields)
-        self.interaction_id = str(self._fields.pop("id", None) or new_id())
-        self._steps: list[dict[str, Any]] = []
-        self._token: contextvars.Token[Call | None] | None = None
+
+def current_call() -> Call | None:
+    """The innermost call that is under way in this thread or task."""
+    frame = _current.get()
+    return frame.call if isinstance(frame, StepCall) else frame
+
+
+class _Frame:
+    """Something under way that what happens inside it belongs to."""
+
+    def __init__(self) -> None:
+        self._tokens: list[contextvars.Token[Call | StepCall | None]] = []
         self._started = 0.0
 
-    def __enter__(self) -> Self:
-        outer = _current.get()
-        if outer is not None:
-            self._fields.setdefault("parent_id", outer.interaction_id)
-        self._fields.setdefault("time", now())
-        self._token = _current.set(self)
+    def _enter(self) -> None:
+        assert isinstance(self, (Call, StepCall))
+        self._tokens.append(_current.set(self))
+
+    def _leave(self) -> None:
+        if self._tokens:
+            # An async generator may be closed in another context than it began in: nothing is to be reset there.
+            with suppress(ValueError):
+                _current.reset(self._tokens.pop())
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since it began."""
+        return (monotonic() - self._started) * 1e3
+
+
+class Call(_Frame):
+    """One call under way. ``interaction_id`` is its id from the beginning: feedback may refer to it at once."""
+
+    def __init__(self, log: Log, fields: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.log = log
+        self._fields: dict[str, Any] = {}
+        self._indexes = itertools.count()
+        self._tools: dict[str, None] = {}
+        self._tool_calls = 0
+        self._ended = False
+        self._given = dict(fields)
+        self.interaction_id = str(self._given.pop("id", None) or new_id())
+
+    # -- begin and end
+
+    def begin(self) -> None:
+        """Take note of the time and of the call around this one."""
         self._started = monotonic()
+        self._fields["time"] = now()
+        outer = current_call()
+        if outer is not None and outer is not self:
+            self._fields["parent_id"] = outer.interaction_id
+            self._fields.update({name: outer._fields[name] for name in _INHERITED if name in outer._fields})
+        self.log.attempt(lambda: self._set(self._given), None)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Capture the interaction. Whatever comes after the first time does nothing."""
+        if not self._ended:
+            self._ended = True
+            self.log.attempt(lambda: self._capture(error), None)
+
+    def _capture(self, error: BaseException | None) -> None:
+        fields = self._fields
+        fields.setdefault("duration_ms", self.elapsed_ms())
+        if error is not None:
+            fields.setdefault("error", failure_of(error))
+        if not isinstance(error, Exception) and error is not None:
+            # Cancellation, Ctrl-C, exit and a closed generator are no failures, and no successes either.
+            status, success = "interrupted", None
+        else:
+            success = error is None and fields.get("error") is None
+            status = "successful" if fields.get("success", success) else "failed"
+        fields.setdefault("success", success)
+        fields.setdefault("completion_status", status)
+        if self._tool_calls:
+            fields.setdefault("tools_used", list(self._tools))
+            fields.setdefault("tool_call_count", self._tool_calls)
+        self.log.log_interaction(id=self.interaction_id, **fields)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """What runs inside belongs to this call. For generators, which must not be current while they wait."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def __enter__(self) -> Self:
+        self.begin()
+        self._enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
         self.end(error)
 
     async def __aenter__(self) -> Self:
@@ -71,118 +149,169 @@ class Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end(error)
+        self.__exit__(kind, error, trace)
 
     # -- what the application may say while the call is under way
 
     def message(self, message: Any) -> None:
         """Add a message (or an event of any shape) to the history."""
-        self._fields.setdefault("messages", []).extend(to_messages([message]))
+        self.log.attempt(lambda: self._add_messages([message]), None)
 
-    def response(self, answer: Any) -> None:
-        """What was answered: an assistant message, or its text."""
-        self._fields["response"] = (
-            dict(answer) if isinstance(answer, Mapping) else {"role": "assistant", "content": str(answer)}
-        )
+    def messages(self, messages: Any) -> None:
+        """Add messages (or events) to the history."""
+        self.log.attempt(lambda: self._add_messages(messages), None)
+
+    def response(self, answer: T) -> T:
+        """What was answered: text, an assistant message, a chat completion, a DSPy Prediction. Gives it back as it is."""
+        self.log.attempt(lambda: self._take(answer), None)
+        return answer
 
     def usage(
         self,
-        input_tokens: int | None = None,
+        input_tokens: Any = None,
         output_tokens: int | None = None,
         cost_usd: float | None = None,
         **details: Any,
     ) -> None:
-        """Tokens and cost; further counts are kept under ``usage``."""
+        """Tokens and cost; further counts are kept under ``usage``. Also takes a response's usage object alone."""
         given = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cost_usd": cost_usd}
-        self._fields.update({name: value for name, value in given.items() if value is not None})
-        if details:
-            self._fields["usage"] = {**self._fields.get("usage", {}), **details}
+
+        def take() -> None:
+            known = usage_fields(input_tokens)
+            if known:
+                del given["input_tokens"]
+            counts = {**known.pop("usage", {}), **details}
+            self._fields.update({**known, **{name: value for name, value in given.items() if value is not None}})
+            if counts:
+                self._fields["usage"] = {**self._fields.get("usage", {}), **counts}
+
+        self.log.attempt(take, None)
 
     def model(self, name: str, provider: str | None = None, **configuration: Any) -> None:
-        """The model that answers."""
+        """The model that answers, with its sampling settings."""
         self._fields["model"] = Model(name=name, provider=provider, configuration=configuration)
 
     def set(self, **fields: Any) -> None:
         """Any other fields of the interaction; unknown ones are kept under ``extra``."""
-        self._fields.update(fields)
+        self.log.attempt(lambda: self._set(fields), None)
+
+    def fail(self, error: object) -> None:
+        """Say that the call failed though nothing was raised."""
+        self.set(error=failure_of(error))
 
     def step(self, name: str | None = None, **fields: Any) -> StepCall:
-        """A context manager around one step of the call."""
+        """A context manager around one step of the call; inside another step it is part of that one."""
         return StepCall(self, {"name": name, **fields})
 
     def tool(self, tool: str, parameters: Any = None, **fields: Any) -> ToolCall:
-        """A context manager around one tool call: a step with a single action."""
-        return ToolCall(self, tool, parameters, fields)
+        """A context manager around one tool call: an action of the step under way, or a step of its own where there is none.
 
-    # -- the end
+        ``fields`` are those of an Action: ``call_id``, ``mapping``, ``type``.
+        """
+        frame = _current.get()
+        step = frame if isinstance(frame, StepCall) and frame.call is self else None
+        return ToolCall(self, step, {"tool": tool, "parameters": parameters, **fields})
 
-    def add_step(self, fields: dict[str, Any]) -> None:
-        """Take a finished step."""
-        self._steps.append({**fields, "index": len(self._steps)})
+    # -- what its steps say
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Capture what was gathered. Called once, by leaving the context."""
-        if self._token is not None:
-            with_token, self._token = self._token, None
-            try:
-                _current.reset(with_token)
-            except ValueError:  # an async generator may be closed in another context than it began in
-                _current.set(None)
-        fields = self._fields
-        fields.setdefault("duration_ms", (monotonic() - self._started) * 1000)
-        status = "successful" if error is None else "interrupted" if isinstance(error, _INTERRUPTIONS) else "failed"
-        fields.setdefault("completion_status", status)
-        fields.setdefault("success", error is None)
-        if error is not None:
-            fields.setdefault("error", Failure(type=type(error).__name__, message=_text_of(error)))
-        tools = [action.tool for step in self._steps for action in step.get("actions", ()) if action.tool]
-        if tools:
-            fields.setdefault("tools_used", list(dict.fromkeys(tools)))
-            fields.setdefault("tool_call_count", len(tools))
-        self._collector.log_interaction(id=self.interaction_id, **fields)
-        for step in self._steps:
-            self._collector.log_step(interaction_id=self.interaction_id, platform=fields.get("platform"), **step)
+    def next_index(self) -> int:
+        """The place of the next step."""
+        return next(self._indexes)
+
+    def count_tool(self, tool: str | None) -> None:
+        """Take note of a tool that was called."""
+        self._tool_calls += 1
+        if tool is not None and len(self._tools) < MOST_TOOLS:
+            self._tools[tool] = None
+
+    def capture_step(self, fields: Mapping[str, Any]) -> str:
+        """Capture a finished step of this call; returns its id."""
+        return self.log.log_step(
+            **{"interaction_id": self.interaction_id, "platform": self._fields.get("platform"), **fields}
+        )
+
+    def _set(self, fields: Mapping[str, Any]) -> None:
+        given = dict(fields)
+        if "messages" in given:
+            self._add_messages(given.pop("messages"))
+        if "response" in given:
+            self._take(given.pop("response"))
+        if isinstance(given.get("extra"), Mapping):
+            self._add_extra(given.pop("extra"))
+        self._fields.update(given)
+
+    def _add_messages(self, messages: Any) -> None:
+        history = self._fields.setdefault("messages", [])
+        read = read_events(messages, self.log.identify, start=len(history))
+        history.extend(read.messages)
+        if read.about:
+            self._fields.setdefault("extra", {}).setdefault("events", []).extend(read.about)
+
+    def _take(self, answer: Any) -> None:
+        read = read_prediction(answer)
+        extra = read.fields.pop("extra", None)
+        if extra:
+            self._add_extra(extra)
+        self._fields.update({name: value for name, value in read.fields.items() if value is not None})
+        for step in read.steps:
+            self.capture_step({"time": self._fields.get("time"), **step, "index": self.next_index()})
+
+    def _add_extra(self, extra: Mapping[str, Any]) -> None:
+        self._fields["extra"] = {**self._fields.get("extra", {}), **extra}
+
+    @property
+    def has_response(self) -> bool:
+        """Whether it was said what was answered."""
+        return "response" in self._fields
 
     def take_result(self, result: Any) -> None:
-        """Make use of what the wrapped function returned, where the application has not said it itself."""
-        react = read_react(result)
-        if react is not None:
-            for step in react.steps:
-                self.add_step(step)
-            texts = [value for value in react.outputs.values() if isinstance(value, str)]
-            result = texts[0] if texts else None
-            self._fields.setdefault("reasoning", react.reasoning)
-            self._fields.setdefault("kind", "agent")
-        if "response" in self._fields:
+        """Make use of what the wrapped function returned, where the application has not said itself what was answered."""
+        if result is None or self.has_response:
             return
-        if isinstance(result, str) or (isinstance(result, Mapping) and result.get("role") == "assistant"):
-            self.response(result)
-        elif isinstance(result, Mapping):
-            self._fields.setdefault("artifact", result)
+        if isinstance(result, Mapping) and not _PREDICTION_KEYS & result.keys():
+            self._fields.setdefault("artifact", result)  # what it made: a workflow, a document
+        elif isinstance(result, (list, tuple)):
+            self._fields.setdefault("artifact", list(result))
+        else:
+            self._take(result)
 
 
-class StepCall:
+_PREDICTION_KEYS = {"role", "choices", "trajectory", "response", "answer", "content"}
+
+
+class StepCall(_Frame):
     """One step under way; what is set on it becomes the Step's fields."""
 
-    def __init__(self, call: Call, fields: dict[str, Any]) -> None:
-        self._call = call
-        self.fields = fields
-        self.actions: list[Action] = []
-        self._started = 0.0
+    def __init__(self, call: Call, fields: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.call = call
+        self.id = new_id()
+        self._fields = dict(fields)
+        self._actions: list[Any] = []
 
     def __enter__(self) -> Self:
-        self.fields.setdefault("time", now())
         self._started = monotonic()
+        frame = _current.get()
+        if isinstance(frame, StepCall) and frame.call is self.call:
+            self._fields.setdefault("parent_id", frame.id)
+        self._fields = {"time": now(), "index": self.call.next_index(), **self._fields}
+        self._enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.fields.setdefault("duration_ms", (monotonic() - self._started) * 1000)
-        self.fields.setdefault("success", error is None)
+        self._leave()
+        self.call.log.attempt(lambda: self._capture(error), "")
+
+    def _capture(self, error: BaseException | None) -> str:
+        fields = self._fields
+        fields.setdefault("duration_ms", self.elapsed_ms())
         if error is not None:
-            self.fields.setdefault("error", Failure(type=type(error).__name__, message=_text_of(error)))
-        self._call.add_step({**self.fields, "actions": self.actions})
+            fields.setdefault("error", failure_of(error))
+        if error is None or isinstance(error, Exception):
+            fields.setdefault("success", error is None and fields.get("error") is None)
+        return self.call.capture_step({"id": self.id, **fields, "actions": self._actions})
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -193,179 +322,86 @@ class StepCall:
         self.__exit__(kind, error, trace)
 
     def set(self, **fields: Any) -> None:
-        """Fields of the Step: reasoning, inputs, outputs, state_changes…"""
-        self.fields.update(fields)
+        """Fields of the Step: reasoning, inputs, outputs, state_changes…; unknown ones are kept under ``extra``."""
+        self._fields.update(fields)
+
+    def fail(self, error: object) -> None:
+        """Say that the step failed though nothing was raised."""
+        self._fields["error"] = self.call.log.attempt(lambda: failure_of(error), None)
 
     def action(self, **fields: Any) -> None:
         """One action of the step, by the fields of :class:`~tracemill.core.records.Action`."""
-        self.actions.append(Action(**fields))
+
+        def take() -> None:
+            self._actions.append(fields)
+            if fields.get("tool") is not None and fields.get("type", "tool_call") == "tool_call":
+                self.call.count_tool(str(fields["tool"]))
+
+        self.call.log.attempt(take, None)
+
+    def step(self, name: str | None = None, **fields: Any) -> StepCall:
+        """A step that is part of this one."""
+        return StepCall(self.call, {"name": name, "parent_id": self.id, **fields})
+
+    def tool(self, tool: str, parameters: Any = None, **fields: Any) -> ToolCall:
+        """A context manager around one tool call, as an action of this step."""
+        return ToolCall(self.call, self, {"tool": tool, "parameters": parameters, **fields})
 
 
-class ToolCall(StepCall):
-    """One tool call under way; ``result`` is what the tool gave."""
+class ToolCall(_Frame):
+    """One tool call under way. Set ``result`` to what the tool gave, or return it through :meth:`give`."""
 
-    def __init__(self, call: Call, tool: str, parameters: Any, fields: dict[str, Any]) -> None:
-        super().__init__(call, {"name": tool, "kind": "tool", **fields})
-        self._tool = tool
-        self._parameters = parameters
+    def __init__(self, call: Call, step: StepCall | None, action: dict[str, Any]) -> None:
+        super().__init__()
+        self._call = call
+        self._own = step is None
+        self._step = step if step is not None else StepCall(call, {"name": action["tool"], "kind": "tool"})
+        self._action = action
+        self._failure: Failure | None = None
         self.result: Any = None
+
+    def give(self, result: T) -> T:
+        """Keep what the tool gave, and give it back."""
+        self.result = result
+        return result
+
+    def fail(self, error: object) -> None:
+        """Say that the tool failed though nothing was raised."""
+        self._failure = self._call.log.attempt(lambda: failure_of(error), None)
+
+    def set(self, **fields: Any) -> None:
+        """Further fields of the action, such as ``mapping``; unknown ones are kept under the step's ``extra``."""
+        self._action.update(fields)
+
+    def __enter__(self) -> Self:
+        self._started = monotonic()
+        if self._own:
+            self._step.__enter__()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failure = None if error is None else Failure(type=type(error).__name__, message=_text_of(error))
-        self.actions.append(
-            Action(
-                tool=self._tool,
-                parameters=self._parameters,
-                result=self.result,
-                success=error is None,
-                error=failure,
-                duration_ms=(monotonic() - self._started) * 1000,
-            )
+        failure = self._failure or self._call.log.attempt(lambda: failure_of(error), None)
+        interrupted = error is not None and not isinstance(error, Exception)
+        self._step.action(
+            **{
+                "result": self.result,
+                "success": None if interrupted else failure is None,
+                "error": failure,
+                "duration_ms": self.elapsed_ms(),
+                **self._action,
+            }
         )
-        super().__exit__(kind, error, trace)
+        if self._own:
+            if failure is not None:
+                self._step.fail(failure)
+            self._step.__exit__(kind, error, trace)
 
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
 
-class Traced:
-    """The decorator: wraps a function of any kind so that each call is an interaction."""
-
-    def __init__(self, collector: Log, fields: Mapping[str, Any]) -> None:
-        self._collector = collector
-        self._fields = fields
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(function):
-            return self._async_generator(function)
-        if inspect.isgeneratorfunction(function):
-            return self._generator(function)
-        if inspect.iscoroutinefunction(function):
-            return self._coroutine(function)
-        return self._plain(function)
-
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        fields = dict(self._fields)
-        fields.setdefault("scenario", getattr(function, "__qualname__", None))
-        if "messages" not in fields:
-            texts = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
-            found = next((value for value in (*args, *kwargs.values()) if _is_history(value)), None)
-            fields["messages"] = to_messages(found if found is not None else texts[:1])
-        return Call(self._collector, fields)
-
-    def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with self._call(function, args, kwargs) as call:
-                result = function(*args, **kwargs)
-                call.take_result(result)
-                return result
-
-        return run
-
-    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def run(*args: Any, **kwargs: Any) -> Any:
-            async with self._call(function, args, kwargs) as call:
-                result = await function(*args, **kwargs)
-                call.take_result(result)
-                return result
-
-        return run
-
-    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            stream = _Stream()
-            with self._call(function, args, kwargs) as call:
-                try:
-                    # `yield from` hands send, throw and close through to the wrapped generator.
-                    return (yield from _watched(function(*args, **kwargs), stream))
-                finally:
-                    stream.finish(call)
-
-        return run
-
-    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            stream = _Stream()
-            async with self._call(function, args, kwargs) as call:
-                inner = function(*args, **kwargs)
-                sent: Any = None
-                thrown: BaseException | None = None
-                try:
-                    while True:
-                        try:
-                            item = await (inner.athrow(thrown) if thrown is not None else inner.asend(sent))
-                        except StopAsyncIteration:
-                            return
-                        stream.take(item)
-                        thrown = None
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            await inner.aclose()
-                            raise
-                        except BaseException as error:  # noqa: BLE001 - thrown in by the caller, for the wrapped generator
-                            thrown = error
-                finally:
-                    stream.finish(call)
-
-        return run
-
-
-def _watched(inner: Generator[Any, Any, Any], stream: _Stream) -> Generator[Any, Any, Any]:
-    """The wrapped generator with every item it gives noted."""
-    sent: Any = None
-    thrown: BaseException | None = None
-    while True:
-        try:
-            item = inner.throw(thrown) if thrown is not None else inner.send(sent)
-        except StopIteration as stop:
-            return stop.value
-        stream.take(item)
-        thrown = None
-        try:
-            sent = yield item
-        except GeneratorExit:
-            inner.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 - thrown in by the caller, for the wrapped generator
-            thrown = error
-
-
-class _Stream:
-    """The text of what a generator gave, as far as it is kept."""
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._length = 0
-        self._items = 0
-
-    def take(self, item: Any) -> None:
-        self._items += 1
-        piece = item if isinstance(item, str) else item.get("content") if isinstance(item, Mapping) else None
-        if isinstance(piece, str) and self._length < STREAM_CHARACTERS:
-            self._pieces.append(piece[: STREAM_CHARACTERS - self._length])
-        if isinstance(piece, str):
-            self._length += len(piece)
-
-    def finish(self, call: Call) -> None:
-        if self._pieces:
-            call.take_result("".join(self._pieces))
-        if self._length > STREAM_CHARACTERS:
-            call.set(truncated=True)
-        call.set(streamed_items=self._items)
-
-
-def _is_history(value: Any) -> bool:
-    return (
-        isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) and "role" in item for item in value)
-    )
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)[:2000]
-    except Exception:  # noqa: BLE001 - the __str__ of somebody's exception may raise anything
-        return f"<{type(error).__name__} without a readable message>"
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
