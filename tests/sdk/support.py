@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ def settings(path: Path, **arguments: Any) -> Settings:
 def open_files() -> list[str]:
     """What this process's file descriptors are open for."""
     names = []
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the one the listing itself was made with
-            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            names.append(str(descriptor.readlink()))
     return names
 
 
