@@ -49,8 +49,9 @@ _CHANNEL = {
     "message_count": "message_count",
     "contains_images": "contains_images",
 }
-_PERSONAL = ("user_name", "username", "user_email", "email")
+_PERSONAL = frozenset({"user_name", "username", "user_email", "email"})
 """Names of a person that, without ``keep_raw_user_ids``, are kept as pseudonyms like ids."""
+_MODEL = frozenset({"model", "model_name", "model_version", "model_provider", "model_config"})
 _FEEDBACK_KINDS = {"thumbs_up", "thumbs_down", "rating", "edit", "report", "comment", "score"}
 _THUMBS = {1: "thumbs_up", -1: "thumbs_down"}
 
@@ -107,7 +108,7 @@ class Collector:
             extra = {**_mapping(read.fields.pop("extra", None)), **_mapping(context.pop("extra", None))}
             merged = {**context, **read.fields, **{key: value for key, value in given.items() if value is not None}}
             merged["extra"] = {**extra, **_mapping(fields.get("extra"))}
-            interaction_id = self.log_interaction(**merged)
+            interaction_id = self._interaction(merged)
             for step in read.steps:
                 self.log_step(
                     interaction_id=interaction_id,
@@ -123,30 +124,36 @@ class Collector:
         ``messages`` (or ``events``) may be of any shape, ``response`` text or a message, ``error`` an exception. ``user_id``
         is made a pseudonym. ``model_name``, ``model_version``, ``model_provider`` and ``model_config`` make the model.
         """
+        return self._kept(self._interaction, fields)
 
-        def log() -> str:
-            given = dict(fields)
-            extra = _mapping(given.pop("extra", None))
-            messages = given.pop("messages", None)
-            events = given.pop("events", None)
-            read = read_events(messages if messages is not None else events, self.identify)
-            given["messages"] = read.messages or None
-            if messages is not None and events is not None:
-                extra.setdefault("events", events)
+    def _interaction(self, given: dict[str, Any]) -> str:
+        extra = _mapping(given.pop("extra")) if "extra" in given else {}
+        messages, events = given.pop("messages", None), given.pop("events", None)
+        if messages is None:
+            messages = events
+        elif events is not None:
+            extra.setdefault("events", events)
+        if messages is not None:
+            read = read_events(messages, self.identify)
+            given["messages"] = read.messages
             if read.about:
                 extra["events"] = [*_list(extra.get("events")), *read.about]
-            if given.get("response") is not None:
-                answered = read_prediction(given.pop("response")).fields
-                extra = {**_mapping(answered.pop("extra", None)), **extra}
-                given = {**answered, **{name: value for name, value in given.items() if value is not None}}
+        response = given.get("response")
+        if type(response) is str:
+            given["response"] = {"role": "assistant", "content": response}
+        elif response is not None and not (type(response) is dict and response.get("role") == "assistant"):
+            answered = read_prediction(given.pop("response")).fields
+            extra = {**_mapping(answered.pop("extra", None)), **extra}
+            given = {**answered, **{name: value for name, value in given.items() if value is not None}}
+        if not _MODEL.isdisjoint(given):
             given["model"] = _model(given, extra)
-            if given.get("error") is not None:
-                given["error"] = failure_of(given["error"])
-            if given.get("platform") is None:
-                given["platform"] = self.client.settings.platform
-            return self._log(Interaction, {**given, "extra": extra})
-
-        return self._kept(log)
+        if given.get("error") is not None:
+            given["error"] = failure_of(given["error"])
+        if given.get("platform") is None:
+            given["platform"] = self.client.settings.platform
+        if extra:
+            given["extra"] = extra
+        return self._log(Interaction, given)
 
     def log_conversation(
         self,
@@ -170,8 +177,8 @@ class Collector:
         def log() -> str:
             written = fields.pop("processing_time", None)
             asked = [] if user_message is None else [{"role": "user", "content": user_message}]
-            return self.log_interaction(
-                **{
+            return self._interaction(
+                {
                     "kind": "workflow" if workflow_json is not None else "chat",
                     "platform": platform,
                     "messages": [*_list(messages), *asked],
@@ -191,7 +198,7 @@ class Collector:
 
         def log() -> str:
             given, steps = trace_fields(execution_trace)
-            interaction_id = self.log_interaction(**{**given, **fields})
+            interaction_id = self._interaction({**given, **fields})
             for step in steps:
                 self.log_step(
                     interaction_id=interaction_id,
@@ -402,17 +409,26 @@ class Collector:
                 raise
             return otherwise
 
-    def _kept(self, log: Callable[[], str]) -> str:
+    def _kept(self, log: Callable[..., str], *given: dict[str, Any]) -> str:
         """The id of a record; also of one that could not be kept, so that what refers to it may go on doing so."""
-        return (self.attempt(log, "") or new_id()) if self.client.settings.enabled else ""
+        client = self.client
+        if not client.settings.enabled:
+            return ""
+        try:
+            return log(*given) or new_id()
+        except Exception as error:  # the host must never fail because of what it handed us
+            client.note_failure(error)
+            if client.raises:
+                raise
+            return new_id()
 
-    def _log(self, record_type: type[AnyRecord], given: Mapping[str, Any]) -> str:
-        fields = dict(given)
+    def _log(self, record_type: type[AnyRecord], fields: dict[str, Any]) -> str:
         if fields.get("user") is not None or fields.get("user_id") is not None:
             self._take_user(fields, "user" in record_type.__struct_fields__)
-        for name in _PERSONAL:
-            if isinstance(fields.get(name), (str, int)):
-                fields[name] = self.identify(fields[name])
+        if not _PERSONAL.isdisjoint(fields):
+            for name in _PERSONAL.intersection(fields):
+                if isinstance(fields[name], (str, int)):
+                    fields[name] = self.identify(fields[name])
         return self.client.capture(record_type, fit(record_type, fields))
 
     def _take_user(self, fields: dict[str, Any], has_user: bool) -> None:

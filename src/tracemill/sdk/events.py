@@ -75,9 +75,12 @@ def read_events(events: Any, identify: Identify, *, start: int = 0) -> Conversat
     read = Conversation()
     if events is None:
         return read
-    if isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Collection):
+    if type(events) is not list and (isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Collection)):
         events = [events]  # a generator too: reading it would take its items from the application
     for index, event in enumerate(events, start):
+        if type(event) is dict and _ABOUT.isdisjoint(event) and _is_message(event):
+            read.messages.append(event.copy())  # as nearly all are
+            continue
         message, about = _message(event, identify)
         read.messages.append(message)
         if about:
@@ -116,15 +119,16 @@ def _message(event: Any, identify: Identify) -> tuple[Message, dict[str, Any]]:
     fields = event.copy() if type(event) is dict else fields_of(event)
     if not fields:
         return {"role": "user", "content": None}, {"event": event}
-    if isinstance(fields.get("role"), str) and fields["role"] in _ROLES and _is_message(fields):
-        if _ABOUT.isdisjoint(fields):
-            return fields, {}
+    if _is_message(fields):
         about = {key: fields.pop(key) for key in list(fields) if key in _ABOUT}
         return fields, _author(about, identify, keep_names=True)[2]
     return _foreign(fields, identify)
 
 
 def _is_message(fields: Mapping[str, Any]) -> bool:
+    role = fields.get("role")
+    if type(role) is not str or role not in _ROLES:
+        return False
     return "content" in fields or "tool_calls" in fields or "function_call" in fields
 
 

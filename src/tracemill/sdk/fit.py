@@ -18,6 +18,8 @@ from tracemill.core.records import AnyRecord
 from tracemill.sdk.plain import Later
 
 _MISFIT = object()
+_NEVER: frozenset[type] = frozenset()
+_DICTS = {dict}
 _SPELLINGS = {
     "optimization": "optimisation",
     "success": "successful",
@@ -28,7 +30,10 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 class _Field(NamedTuple):
-    """What one field of a record takes: values of ``exact`` types as they stand, others through ``convert``."""
+    """What one field of a record takes: values of ``exact`` types as they stand, others as far as ``accept`` can help.
+
+    ``kind`` is the type it wants, None for any.
+    """
 
     exact: frozenset[type]
     kind: type | None
@@ -38,9 +43,9 @@ class _Field(NamedTuple):
     choices: frozenset[Any] = frozenset()
 
     def accept(self, value: Any) -> Any:
-        if self.kind is None:
+        if self.kind is None or type(value) in self.exact:
             return value
-        if type(value) not in self.exact:
+        if type(value) is not self.kind or self.kind is datetime:
             value = _CONVERSIONS[self.kind](value) if self.kind in _CONVERSIONS else _to_part(value, self.kind)
             if value is _MISFIT or type(value) is Later:
                 return value
@@ -88,6 +93,9 @@ def fit(record_type: type[AnyRecord], given: Mapping[str, Any]) -> dict[str, Any
             continue
         field = table.get(name)
         if field is not None and name != "extra":
+            if field.kind is None or type(value) in field.exact:
+                fields[name] = value
+                continue
             accepted = field.accept(value)
             if accepted is not _MISFIT:
                 fields[name] = accepted
@@ -115,36 +123,38 @@ def _field(info: msgspec.inspect.Type) -> _Field:
         members = [member for member in info.types if not isinstance(member, msgspec.inspect.NoneType)]
         if len(members) != 1:  # an id that is text or a number
             texts = all(isinstance(member, (msgspec.inspect.StrType, msgspec.inspect.IntType)) for member in members)
-            return _Field(frozenset({str, int}), str) if texts else _Field(frozenset(), None)
+            return _Field(frozenset({str, int}), str) if texts else _Field(_NEVER, None)
         info = members[0]
     match info:
+        case msgspec.inspect.StrType(pattern=None):
+            return _Field(frozenset({str}), str)
         case msgspec.inspect.StrType():
-            return _Field(frozenset({str}), str, re.compile(info.pattern) if info.pattern else None)
-        case msgspec.inspect.IntType():
-            return _Field(frozenset({int}), int, least=info.ge, most=info.le)
-        case msgspec.inspect.FloatType():
-            return _Field(frozenset({float, int}), float, least=info.ge, most=info.le)
+            return _Field(_NEVER, str, re.compile(str(info.pattern)))
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            kind = int if isinstance(info, msgspec.inspect.IntType) else float
+            bounded = info.ge is not None or info.le is not None
+            return _Field(_NEVER if bounded else frozenset({kind, int}), kind, least=info.ge, most=info.le)
         case msgspec.inspect.BoolType():
             return _Field(frozenset({bool}), bool)
         case msgspec.inspect.LiteralType():
-            return _Field(frozenset({str}), str, choices=frozenset(info.values))
+            return _Field(_NEVER, str, choices=frozenset(info.values))
         case msgspec.inspect.DateTimeType():
-            return _Field(frozenset(), datetime)
+            return _Field(_NEVER, datetime)
         case msgspec.inspect.ListType():
             return _list_field(info.item_type)
         case msgspec.inspect.DictType():
             return _Field(frozenset({dict}), dict)
         case msgspec.inspect.StructType():
             return _Field(frozenset({info.cls}), info.cls)
-    return _Field(frozenset(), None)
+    return _Field(_NEVER, None)
 
 
 def _list_field(item: msgspec.inspect.Type) -> _Field:
     if isinstance(item, msgspec.inspect.AnyType):
         return _Field(frozenset({list}), list)
     if isinstance(item, msgspec.inspect.StrType):
-        return _Field(frozenset(), _Texts)
-    return _Field(frozenset(), _Structs if isinstance(item, msgspec.inspect.StructType) else _Mappings)
+        return _Field(_NEVER, _Texts)
+    return _Field(_NEVER, _Structs if isinstance(item, msgspec.inspect.StructType) else _Mappings)
 
 
 class _Texts:
@@ -197,6 +207,8 @@ def _to_bool(value: Any) -> Any:
 
 def _to_time(value: Any) -> Any:
     """An aware UTC time of a datetime (a naive one is local, as Python has it), ISO 8601 text, or Unix seconds."""
+    if isinstance(value, datetime) and value.tzinfo is UTC:
+        return value
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value.strip())
@@ -222,6 +234,8 @@ def _to_texts(value: Any) -> Any:
 
 
 def _to_mappings(value: Any) -> Any:
+    if type(value) is list and {type(item) for item in value} <= _DICTS:
+        return value
     items = [value] if isinstance(value, Mapping) else _to_list(value)
     if items is _MISFIT:
         return items
