@@ -59,6 +59,8 @@ class State:
         self.folder: ProducerFolder | None = None
         self.ledger = Ledger()  # in memory until the folder is there
         self.lock = threading.Lock()
+        self.at_work = threading.Lock()
+        """Held by the spooler, or by a thread that does its work."""
         self.queue: deque[Item] = deque()
         self.queued_bytes = 0
         self.in_hand: Item | None = None
@@ -291,14 +293,17 @@ class State:
 
     def _done(self) -> None:
         if self.in_hand is not None:
-            self.queued_bytes -= self.in_hand[2]
+            self.queued_bytes = max(0, self.queued_bytes - self.in_hand[2])
             self.in_hand = None
 
     def take_item(self) -> Item | None:
         """The next record of the queue, which is in hand from now on; None when there is none."""
         with self.lock:
             self.fold_late()
-            self.in_hand = self.queue.popleft() if self.queue else None
+            if not self.queue:
+                self.queued_bytes = 0  # should an interrupt out of a capture have counted what never came
+                return None
+            self.in_hand = self.queue.popleft()
             return self.in_hand
 
     def put_back(self) -> None:
@@ -364,7 +369,8 @@ def spool_forever(state: State) -> None:
     """The spooler: runs until the state is stopping and its queue is empty."""
     while True:
         state.wake.wait(_pause(state))
-        run_once(state)
+        with state.at_work:
+            run_once(state)
         if state.stopping and (not state.queue or state.blocked):
             return
 
@@ -378,7 +384,7 @@ def _pause(state: State) -> float | None:
 
 
 def run_once(state: State) -> None:
-    """One round of the spooler: write what waits, have a segment ready, sync if asked to, close what is done with."""
+    """One round of the spooler, with ``at_work`` held: write what waits, have a segment ready, sync if asked to, close what is done with."""
     try:
         state.open()
         write_queue(state)

@@ -57,6 +57,7 @@ class Client:
         self._state: State | None = None
         self._deliverer: Deliverer | None = None
         self._threads: list[threading.Thread] = []
+        self._wanted = 1 if open_delivery is None else 2
         self._threads_at = float("-inf")
         self._closed = Counts()
         """What was counted where there is no state: after closing."""
@@ -110,7 +111,7 @@ class Client:
         self._complain(error)
 
     def _capture(self, state: State, number: int, record_type: type[AnyRecord], fields: Mapping[str, Any]) -> str:
-        if not self._threads:
+        if len(self._threads) < self._wanted:
             self._start_threads(state)
         size = estimate(fields)
         if size < LARGE:
@@ -206,7 +207,8 @@ class Client:
         for thread in self._threads:
             thread.join(max(0.0, ends - monotonic()) + (_SPOOLER_GRACE if thread is self._threads[0] else 0.5))
         if not self._threads or not self._threads[0].is_alive():
-            run_once(state)  # what came after the last round, or everything when there never was a thread
+            with state.at_work:
+                run_once(state)  # what came after the last round, or everything when there never was a thread
         self._closed += _finish(state)
         self._threads = []
 
@@ -215,19 +217,18 @@ class Client:
     def _start_threads(self, state: State) -> None:
         """Start the two threads, once; when the interpreter starts no more of them, flushing does their work."""
         with self._start_lock:
-            if self._threads or state is not self._state or monotonic() < self._threads_at:
+            if state is not self._state or monotonic() < self._threads_at:
                 return
-            self._threads_at = monotonic() + 1.0
-            spooler = threading.Thread(target=spool_forever, args=(state,), name="tracemill-spooler", daemon=True)
+            if self._open_delivery is not None and self._deliverer is None:
+                self._deliverer = Deliverer(state, self._open_delivery)
             try:
-                spooler.start()
-                self._threads.append(spooler)
-                if self._open_delivery is not None:
-                    self._deliverer = Deliverer(state, self._open_delivery)
-                    thread = threading.Thread(target=self._deliverer.run, name="tracemill-deliverer", daemon=True)
-                    thread.start()
-                    self._threads.append(thread)
+                # An interrupt may come between start and append. A second thread of a kind finds the first and ends.
+                if not self._threads:
+                    self._threads.append(_started("tracemill-spooler", lambda: spool_forever(state)))
+                if self._deliverer is not None and len(self._threads) == 1:
+                    self._threads.append(_started("tracemill-deliverer", self._deliverer.run))
             except RuntimeError as error:
+                self._threads_at = monotonic() + 1.0
                 self._complain(error)
 
     def _wait(self, limit: float, done: Callable[[], bool]) -> bool:
@@ -238,7 +239,8 @@ class Client:
             if self._threads:
                 state.wake.set()
             else:
-                run_once(state)
+                with state.at_work:
+                    run_once(state)
             if self._deliverer is not None:
                 self._deliverer.wake.set()
             time.sleep(pause)
@@ -265,6 +267,12 @@ class Client:
         if state is not None:
             state.close_files()
             self._state = State(self.path, self.settings)  # its spooler makes the folder
+
+
+def _started(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _finish(state: State) -> Counts:

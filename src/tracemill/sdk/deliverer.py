@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable
 
 from tracemill.core.errors import DeliveryError
@@ -32,10 +33,13 @@ class Deliverer:
         self._open_delivery = open_delivery
         self._batches: Batches | None = None
         self._failing = False
+        self._running = threading.Lock()
         self._look_again_at = float("-inf")
 
     def run(self) -> None:
-        """Deliver until the state is stopping and there is no more, or no more time."""
+        """Deliver until the state is stopping and there is no more, or no more time. Once: a second call returns."""
+        if not self._running.acquire(blocking=False):
+            return
         state, failures, surprises = self.state, 0, 0
         while not state.closed:
             moved = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 
@@ -14,19 +15,13 @@ class Wake:
 
     def __init__(self) -> None:
         self._box: SimpleQueue[None] = SimpleQueue()
-        self._is_set = False
 
     def set(self) -> None:
         """Let the waiting thread go on, or not wait the next time."""
-        if not self._is_set:
-            self._is_set = True
+        if self._box.empty():  # no flag of our own: an interrupt between a flag and the box would part them for ever
             self._box.put(None)
 
     def wait(self, timeout: float | None) -> None:
-        """Wait until set, at most ``timeout`` seconds, and forget that it was. One thread waits."""
-        try:
+        """Wait until set, at most ``timeout`` seconds. One thread waits, and looks for work after it."""
+        with suppress(Empty):
             self._box.get(timeout=timeout)
-        except Empty:
-            return
-        # A set that comes before this line is swallowed; the caller looks for work after it, and finds what it was for.
-        self._is_set = False
