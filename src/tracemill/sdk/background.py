@@ -384,7 +384,7 @@ def _pause(state: State) -> float | None:
 
 
 def run_once(state: State) -> None:
-    """One round of the spooler, with ``at_work`` held: write what waits, have a segment ready, sync if asked to, close what is done with."""
+    """One round of the spooler, with ``at_work`` held: write what waits, have segments ready, sync, close what is done with."""
     try:
         state.open()
         write_queue(state)

@@ -222,7 +222,8 @@ class Client:
             if self._open_delivery is not None and self._deliverer is None:
                 self._deliverer = Deliverer(state, self._open_delivery)
             try:
-                # An interrupt may come between start and append. A second thread of a kind finds the first and ends.
+                # An interrupt may come between start and append. A second spooler takes turns with the first, a second
+                # deliverer ends.
                 if not self._threads:
                     self._threads.append(_started("tracemill-spooler", lambda: spool_forever(state)))
                 if self._deliverer is not None and len(self._threads) == 1:
