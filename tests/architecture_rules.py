@@ -169,7 +169,7 @@ def _catches_all(handler: ast.ExceptHandler) -> bool:
 
 def _explained(lines: list[str], number: int) -> bool:
     around = lines[max(0, number - 2) : number + 1]
-    return any(re.search(r"#\s*(noqa: [A-Z0-9, ]+\s*-\s*)?(?!noqa)\w{2,}\s+\w+", line) for line in around)
+    return any(re.search(r"#\s*(noqa: [A-Z0-9, ]+\s*-\s*)?(?!noqa)\w+\s+\w+", line) for line in around)
 
 
 def cycles(graph: dict[str, set[str]]) -> list[list[str]]:

@@ -104,14 +104,11 @@ interactions = st.builds(
     parent_id=optional_ids,
     user=st.none() | users,
     channel=st.none()
-    | st.builds(
-        Channel, id=st.none() | names | st.integers(0, 2**60), contains_images=st.none() | st.booleans()
-    ),
+    | st.builds(Channel, id=st.none() | names | st.integers(0, 2**60), contains_images=st.none() | st.booleans()),
     model_requested=st.none() | models,
     model=st.none() | models,
     messages=messages(),
-    tools=st.just([])
-    | st.just([{"type": "function", "function": {"name": "search", "parameters": {"x": "y" * 400}}}]),
+    tools=st.just([]) | st.just([{"type": "function", "function": {"name": "search", "parameters": {"x": "y" * 400}}}]),
     response=st.none() | words.map(lambda text: {"role": "assistant", "content": text}),
     artifact=json_values,
     success=st.none() | st.booleans(),
@@ -122,8 +119,7 @@ interactions = st.builds(
     input_tokens=sizes,
     cost_usd=numbers,
     retrieved_chunks=st.lists(json_values, max_size=2),
-    experiment=st.none()
-    | st.builds(Experiment, name=names, arm=names, propensity=st.none() | st.floats(0, 1)),
+    experiment=st.none() | st.builds(Experiment, name=names, arm=names, propensity=st.none() | st.floats(0, 1)),
     tags=st.lists(words, max_size=2),
 )
 actions = st.builds(
@@ -169,9 +165,7 @@ feedback = st.builds(
     comment=st.none() | odd_text,
     correction=json_values,
 )
-session_ends = st.builds(
-    SessionEnd, **_base(), session_id=names, start_time=st.none() | times, message_count=sizes
-)
+session_ends = st.builds(SessionEnd, **_base(), session_id=names, start_time=st.none() | times, message_count=sizes)
 consents = st.builds(
     Consent,
     **_base(),

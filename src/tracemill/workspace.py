@@ -154,9 +154,16 @@ class Workspace:
                 given += 1
                 yield record
 
-    def statistics(self, *, platform: str | None = None, progress: Progress | None = None) -> Statistics:
-        """See :mod:`tracemill.insight.statistics`."""
-        return collect_statistics(self.store, platform=platform, progress=progress)
+    def statistics(
+        self,
+        *,
+        platform: str | None = None,
+        bodies: bool = True,
+        newest: int | None = None,
+        progress: Progress | None = None,
+    ) -> Statistics:
+        """See :func:`tracemill.insight.statistics.collect_statistics`."""
+        return collect_statistics(self.store, platform=platform, bodies=bodies, newest=newest, progress=progress)
 
     def write_report(self, path: Path, *, platform: str | None = None) -> Statistics:
         """Write the report as one HTML file, and give the statistics it shows."""

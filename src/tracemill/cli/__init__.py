@@ -6,6 +6,7 @@ import os
 import sys
 
 __all__ = ["main"]
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -22,9 +23,10 @@ def main() -> None:
             raise
         complain(error.message, error.hint)
         sys.exit(1)
-    except KeyboardInterrupt:
-        complain("Interrupted.", "Nothing that was stored is lost: run the same command again to go on.")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            complain("interrupted", "Nothing is lost: run the same command again.")
+        raise
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tracemill.cli.opening import Folder, Json, open_workspace, options_of, settings_of
+from tracemill.cli.opening import Folder, Json, open_workspace, options_of, origins_of, settings_of
 from tracemill.cli.output import complain, emit_json, progress, say, table
 from tracemill.core.errors import SettingError, TracemillError
-from tracemill.core.settings import load_settings, setting_table
+from tracemill.core.settings import setting_table
 
 
 def init(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
@@ -21,7 +21,7 @@ def init(context: typer.Context, workspace: Folder = None, json: Json = False) -
     from tracemill.core.pseudonym import load_pseudonymizer
 
     options = options_of(context, workspace, json)
-    with open_workspace(options) as opened:
+    with open_workspace(options, make=True) as opened:
         key = load_pseudonymizer(opened.path).key_id
         if options.json:
             emit_json({"workspace": str(opened.path.resolve()), "database": opened.store.address, "pseudonym_key": key})
@@ -68,7 +68,7 @@ def import_(
 ) -> None:
     """Import files of another program. Running it again stores nothing twice."""
     options = options_of(context, workspace, json)
-    with open_workspace(options) as opened, progress(options) as shown:
+    with open_workspace(options, make=True) as opened, progress(options) as shown:
         report = opened.import_files(
             format, paths, platform=platform, model=model, expand=expand, rejects=rejects, progress=shown
         )
@@ -216,13 +216,13 @@ def quarantine(
 
 
 def settings(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
-    """Print every setting with the value in force and its default."""
+    """Print every setting with the value in force and where it comes from."""
     options = options_of(context, workspace, json)
-    in_force, plain = settings_of(options), load_settings(environment={}, config=Path("/dev/null"))
+    in_force, origins = settings_of(options), origins_of(options)
     rows = [
-        [row.name, str(getattr(in_force, row.name)), str(getattr(plain, row.name)), row.environment[0]]
+        {"name": row.name, "value": getattr(in_force, row.name), "origin": origins[row.name], "default": row.default}
         for row in setting_table()
     ]
     if options.json:
-        emit_json({name: getattr(in_force, name) for name in in_force.__struct_fields__})
-    table(options, "", ["setting", "value", "default", "environment"], rows)
+        emit_json(rows)
+    table(options, "", ["setting", "value", "from"], [[row["name"], str(row["value"]), row["origin"]] for row in rows])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tracemill.cli.output import Options
-from tracemill.core.settings import Settings, load_settings
+from tracemill.core.errors import SettingError
+from tracemill.core.settings import Settings, load_settings, setting_origins
 
 if TYPE_CHECKING:
     from tracemill.workspace import Workspace
@@ -28,8 +29,22 @@ def settings_of(options: Options) -> Settings:
     return load_settings({"workspace": options.workspace}, config=Path(options.config) if options.config else None)
 
 
-def open_workspace(options: Options) -> Workspace:
-    """The workspace a command works on, made where there is none."""
+def origins_of(options: Options) -> dict[str, str]:
+    """Where each of them comes from."""
+    return setting_origins({"workspace": options.workspace}, config=Path(options.config) if options.config else None)
+
+
+def open_workspace(options: Options, *, make: bool = False) -> Workspace:
+    """The workspace a command works on; made where there is none only by commands that put something in.
+
+    Raises SettingError when there is none: a command that looks at things must not leave an empty workspace behind.
+    """
     from tracemill.workspace import Workspace
 
-    return Workspace.open(settings=settings_of(options))
+    settings = settings_of(options)
+    if not make and not settings.database and not Path(settings.workspace).is_dir():
+        raise SettingError(
+            f"there is no workspace at {settings.workspace}",
+            hint="Say where it is with --workspace, or make one with `tracemill init`.",
+        )
+    return Workspace.open(settings=settings)

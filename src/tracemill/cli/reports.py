@@ -14,11 +14,23 @@ from tracemill.cli.output import emit_json, progress, say
 Platform = Annotated[str | None, typer.Option(help="Only this platform.")]
 
 
-def stats(context: typer.Context, platform: Platform = None, workspace: Folder = None, json: Json = False) -> None:
+Newest = Annotated[
+    int | None, typer.Option(min=1, help="Read only so many of the newest records; sums are of all of them.")
+]
+
+
+def stats(
+    context: typer.Context,
+    platform: Platform = None,
+    newest: Newest = None,
+    sums: Annotated[bool, typer.Option("--sums", help="Read no record at all: only what the daily sums tell.")] = False,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
     """Print statistics of everything stored: outcomes, tools, chats, trajectories, feedback, costs."""
     options = options_of(context, workspace, json)
     with open_workspace(options) as opened, progress(options) as shown:
-        statistics = opened.statistics(platform=platform, progress=shown)
+        statistics = opened.statistics(platform=platform, bodies=not sums, newest=newest, progress=shown)
     if options.json:
         emit_json(to_builtins(statistics))
     elif not options.quiet:
@@ -38,7 +50,7 @@ def report(
 ) -> None:
     """Print the report, or write it as one HTML file."""
     if html is None:
-        stats(context, platform, workspace, json)
+        stats(context, platform, workspace=workspace, json=json)
         return
     options = options_of(context, workspace, json)
     with open_workspace(options) as opened:
@@ -57,7 +69,10 @@ def demo(
     workspace: Folder = None,
     json: Json = False,
 ) -> None:
-    """Run the main job on a sample: capture, store, signals, a dataset version, two exports and a report."""
+    """Run the main job on a sample: capture, store, signals, a dataset version, two exports and a report.
+
+    It works in a folder of its own (tracemill-demo, or the workspace given); one that is in use gets a number.
+    """
     from tracemill.demo.run import run_demo
 
     options = options_of(context, workspace, json)

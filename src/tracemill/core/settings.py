@@ -139,6 +139,33 @@ def load_settings(
 
     Raises SettingError, which names the setting, the value and where it was set; also for a setting nobody knows.
     """
+    values = _given(arguments, environment, config)
+    for name, (value, origin) in values.items():
+        try:
+            msgspec.convert({name: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingError(
+                f"setting {name!r} has the value {value!r} from {origin}: {error}",
+                hint="docs/settings.md lists every setting with its type and default.",
+            ) from None
+    return msgspec.convert({name: value for name, (value, _) in values.items()}, Settings, strict=False)
+
+
+def setting_origins(
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> dict[str, str]:
+    """Where the value of each setting comes from, for the same arguments as :func:`load_settings`, by its name."""
+    given = _given(arguments, environment, config)
+    return {row.name: given[row.name][1] if row.name in given else "the default" for row in setting_table()}
+
+
+def _given(
+    arguments: Mapping[str, Any] | None, environment: Mapping[str, str] | None, config: Path | None
+) -> dict[str, tuple[Any, str]]:
+    """Every value that is set, with where, the strongest origin of each."""
     environment = os.environ if environment is None else environment
     values: dict[str, tuple[Any, str]] = {}
     for name, value in _read_config(environment, config).items():
@@ -150,15 +177,7 @@ def load_settings(
     for name, value in (arguments or {}).items():
         if value is not None:
             values[name] = (value, "an argument")
-    for name, (value, origin) in values.items():
-        try:
-            msgspec.convert({name: value}, Settings, strict=False)
-        except msgspec.ValidationError as error:
-            raise SettingError(
-                f"setting {name!r} has the value {value!r} from {origin}: {error}",
-                hint="docs/settings.md lists every setting with its type and default.",
-            ) from None
-    return msgspec.convert({name: value for name, (value, _) in values.items()}, Settings, strict=False)
+    return values
 
 
 def _read_config(environment: Mapping[str, str], config: Path | None) -> dict[str, Any]:

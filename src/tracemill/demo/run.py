@@ -21,6 +21,7 @@ from tracemill.collector import DataCollector
 from tracemill.core.errors import DeliveryError
 from tracemill.core.examples import EXAMPLE_TYPES
 from tracemill.core.ids import monotonic
+from tracemill.core.settings import load_settings
 from tracemill.dataset.recipe import load_recipe
 from tracemill.dataset.version import Version
 from tracemill.demo.replay import replay
@@ -31,6 +32,8 @@ EXPORTS = {"openai-chat": "supervised", "trl-dpo": "preference", "trl-kto": "lab
 """Formats in the order in which they are tried, with the examples they are made of; the demo writes two."""
 REPORT, RECIPE = "report.html", "recipe.yaml"
 _DELIVERY_SECONDS = 60.0
+_ALONE: dict[str, Any] = {"database": "", "gepeto_path": "", "enabled": True, "raise_errors": "always"}
+"""Settings of the demo, whatever the environment says: it must not write its sample among anybody's records."""
 Say = Callable[[str], None]
 
 
@@ -84,7 +87,7 @@ class _Run:
         self.say(f"{'stage':<9} {'what happened':<72} {'seconds':>7}")
         if self.source is None:
             self._capture()
-        with Workspace.open(self.folder) as workspace:
+        with Workspace.open(settings=load_settings({**_ALONE, "workspace": str(self.folder)})) as workspace:
             if self.source is not None:
                 self._import(workspace, *self.source)
             self._store(workspace)
@@ -105,7 +108,7 @@ class _Run:
     # -- stages
 
     def _capture(self) -> None:
-        with DataCollector(self.folder) as collector:
+        with DataCollector(**_ALONE, base_path=self.folder) as collector:
             done = replay(collector)
             collector.flush(_DELIVERY_SECONDS)
             self._done(

@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from tracemill.core.ids import monotonic, new_id, now
-from tracemill.core.records import Failure, Model
+from tracemill.core.records import Failure, Interaction, Model
 from tracemill.sdk.events import read_events
 from tracemill.sdk.execution import failure_of
+from tracemill.sdk.fit import fit
 from tracemill.sdk.prediction import read_prediction, usage_fields
 
 T = TypeVar("T")
@@ -85,7 +86,10 @@ class Call(_Frame):
         self._tool_calls = 0
         self._ended = False
         self._given = dict(fields)
-        self.interaction_id = str(self._given.pop("id", None) or new_id())
+        identity = {"id": self._given.pop("id", None)}
+        fitted: dict[str, Any] = self.log.attempt(lambda: fit(Interaction, identity), {})
+        self.interaction_id: str = fitted.pop("id", None) or new_id()
+        self._fields.update(fitted)  # an id that is none of ours is kept under `extra`
 
     # -- begin and end
 
@@ -197,7 +201,7 @@ class Call(_Frame):
 
     def fail(self, error: object) -> None:
         """Say that the call failed though nothing was raised."""
-        self.set(error=failure_of(error))
+        self.log.attempt(lambda: self._set({"error": failure_of(error)}), None)
 
     def step(self, name: str | None = None, **fields: Any) -> StepCall:
         """A context manager around one step of the call; inside another step it is part of that one."""
