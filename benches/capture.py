@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -115,8 +116,6 @@ def child(tool: str, store: str, size: int) -> None:
             taken.append(elapsed / 1000)
         time.sleep(PAUSE[size])
     print(json.dumps(taken), flush=True)
-    import os
-
     os._exit(0)  # a hung delivery must not hold up the benchmark
 
 
@@ -124,7 +123,9 @@ def _measure(tool: str, store: str, size: int) -> dict[str, Any]:
     rounds = []
     for _ in range(ROUNDS):
         command = [sys.executable, "-m", "benches.capture", "--child", tool, store, str(size)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, "TMPDIR": folder}
+            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
         rounds.append(sorted(json.loads(found.stdout.splitlines()[-1])))
 
     def at(share: float) -> float:
