@@ -12,9 +12,22 @@ from tracemill.cli.app import app
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 INTRODUCTION = """# Command line
 
-Results go to standard output, progress and complaints to standard error. `--json` prints a result as JSON;
-`--workspace` may stand before or after the command. Exit codes: 0 done, 1 an error that was explained, 2 wrong usage,
-130 interrupted (nothing that was stored is lost). With `TRACEMILL_DEBUG=1` an error shows its traceback.
+```sh
+tracemill demo                                         # the whole way on a sample, in a folder of its own
+tracemill init --workspace data                        # a workspace; TRACEMILL_WORKSPACE names one for good
+tracemill import tau-bench runs.json --platform air    # files of other programs, safely again and again
+tracemill doctor                                       # is everything well, was anything lost?
+tracemill stats                                        # the report in the terminal
+tracemill report --html report.html                    # the same with charts, as one file
+tracemill records --failure --since 2026-03-01         # records as JSON, one a line
+tracemill dataset build recipe.yaml                    # an immutable dataset version
+tracemill export support --format trl-dpo              # its rows for a trainer
+```
+
+Results go to standard output, progress and complaints to standard error; what is piped has no colours and no progress bar.
+`--json` prints a result as JSON, and `--workspace` and `--json` may stand before or after the command. Commands that only
+look at a workspace never make one. Exit codes: 0 done, 1 an error, explained in a sentence with what to do next, 2 wrong
+usage, 130 interrupted (nothing is lost: run the same command again). With `TRACEMILL_DEBUG=1` an error shows its traceback.
 """
 
 

@@ -49,6 +49,9 @@ def test_the_real_trajectories(shared_data: Path, store: HotStore, run: RunImpor
     rewards = {r.interaction_id: r.score for r in store.scan(Filter(types=("feedback",))) if isinstance(r, Feedback)}
     assert [rewards[record.id] for record in found] == [run["reward"] for run in runs]
     assert all(record.user and record.user.raw_id is None for record in found)
+    assert not any("user_id" in record.extra["info"]["task"] for record in found), (
+        "a raw id is stored beside its pseudonym"
+    )
 
     moved = tmp_path / "moved" / "another name.json"
     moved.parent.mkdir()

@@ -13,6 +13,7 @@ from tracemill.cli.app import app
 from tracemill.core.codec import decode_json
 from tracemill.core.records import Interaction
 from tracemill.core.settings import setting_table
+from tracemill.workspace import Workspace
 
 
 def said(*arguments: str | Path, code: int = 0) -> str:
@@ -118,6 +119,15 @@ def test_records_are_json_lines_that_can_be_read_back(at: tuple[str, str]) -> No
     assert day.strip() == "2"
 
 
+def test_records_of_a_user_or_a_model(at: tuple[str, str]) -> None:
+    lines = said(*at, "records", "--type", "interaction", "--user", "visitor-01@example.com").splitlines()
+    assert len(lines) == 3
+    pseudonym = json.loads(lines[0])["user"]["pseudonym"]
+    assert said(*at, "records", "--type", "interaction", "--user", pseudonym).splitlines() == lines
+    assert said(*at, "records", "--user", "nobody@example.com", "--count").strip() == "0"
+    assert said(*at, "records", "--model", "birch-code", "--count").strip() == "14"
+
+
 def test_records_as_a_gepeto_tree(at: tuple[str, str], tmp_path: Path) -> None:
     assert "Wrote" in said(*at, "records", "--gepeto", tmp_path / "tree", "--platform", "support-chat")
     assert list((tmp_path / "tree").glob("chat_contexts/1.0/context_*.json"))
@@ -179,6 +189,17 @@ def test_a_damaged_version_is_noticed(tmp_path: Path) -> None:
     found = answered(*at, "dataset", "verify", "default", code=1)
     assert found["ok"] is False
     assert found["problems"]
+
+
+def test_records_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    at = ("--workspace", str(tmp_path))
+    said(*at, "init")
+    with Workspace.open(tmp_path) as workspace:
+        workspace.store.quarantine(b"\x1b[2J", "invalid", "\x1b]0;owned\x07\u202e", "\x1b[31mred")
+    text = said(*at, "quarantine")
+    assert "owned" in text
+    assert not set(text) & {"\x1b", "\x07", "\u202e"}
+    assert answered(*at, "quarantine")[0]["source"] == "\x1b[31mred"
 
 
 def test_quiet_says_nothing(at: tuple[str, str]) -> None:

@@ -20,7 +20,7 @@ HEAVY = (
     "yaml",
     "tracemill.workspace",
     "tracemill.store",
-    "tracemill.insight",
+    "tracemill.dataset",
 )
 
 SLOW = """

@@ -90,3 +90,8 @@ def test_records_in_the_plural() -> None:
     assert wording.records("interaction", 1) == "1 interaction"
     assert wording.records("session_end", 2000) == "2,000 session ends"
     assert wording.records("feedback", 3) == "3 feedback"
+
+
+def test_characters_that_hide_or_reorder_are_shown() -> None:
+    assert wording.visible("a\u202eb\x07c\u200bd") == "a�b�c�d"
+    assert wording.visible("Grüße, 世界 – ok") == "Grüße, 世界 – ok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tracemill.cli.opening import Folder, Json, open_workspace, options_of, origins_of, settings_of
+from tracemill.cli.opening import AlreadyJson, Folder, Json, open_workspace, options_of, origins_of, settings_of
 from tracemill.cli.output import complain, emit_json, progress, say, table
 from tracemill.core.errors import SettingError, TracemillError
-from tracemill.core.settings import setting_table
+from tracemill.core.settings import Settings, setting_table
 
 
 def init(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
@@ -122,6 +123,8 @@ def records(
     conversation: Annotated[str | None, typer.Option(help="Conversation id.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id.")] = None,
     of: Annotated[str | None, typer.Option(help="Id of an interaction: its steps, feedback and validations.")] = None,
+    user: Annotated[str | None, typer.Option(help="User, by the id the application knows or by the pseudonym.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model that answered.")] = None,
     success: Annotated[
         bool | None, typer.Option("--success/--failure", help="Interactions that succeeded, or failed.")
     ] = None,
@@ -133,32 +136,29 @@ def records(
         Path | None, typer.Option(help="Write a Gepeto tree of JSON files instead (platform only).")
     ] = None,
     workspace: Folder = None,
+    json: AlreadyJson = False,
 ) -> None:
     """Print records as JSON, one a line: what `tracemill import records` reads."""
     from tracemill.core.codec import encode_json
-    from tracemill.core.records import RECORD_TYPES
     from tracemill.store.base import Filter
 
-    options = options_of(context, workspace)
-    unknown = [name for name in type or () if name not in RECORD_TYPES]
-    if unknown:
-        raise SettingError(f"no record type {unknown[0]!r}", hint=f"Types: {', '.join(RECORD_TYPES)}.")
+    options = options_of(context, workspace, json)
     where = Filter(
-        types=tuple(type or ()),
+        types=_types(type),
         platforms=tuple(platform or ()),
         conversation_id=conversation,
         session_id=session,
         interaction_id=of,
+        user=_pseudonym(settings_of(options), user),
+        model=model,
         success=success,
         since=_moment(since, "--since"),
         until=_moment(until, "--until"),
     )
     with open_workspace(options) as opened:
         if gepeto is not None:
-            say(
-                options,
-                f"Wrote {opened.write_gepeto(gepeto, platform=platform[0] if platform else None):,} records to {gepeto}.",
-            )
+            number = opened.write_gepeto(gepeto, platform=platform[0] if platform else None)
+            say(options, f"Wrote {number:,} records to {gepeto}.")
         elif count:
             typer.echo(opened.store.count(where))
         else:
@@ -167,16 +167,36 @@ def records(
             sys.stdout.buffer.flush()
 
 
+def _types(given: list[str] | None) -> tuple[str, ...]:
+    from tracemill.core.records import RECORD_TYPES
+
+    for name in given or ():
+        if name not in RECORD_TYPES:
+            raise SettingError(f"no record type {name!r}", hint=f"Types: {', '.join(RECORD_TYPES)}.")
+    return tuple(given or ())
+
+
+def _pseudonym(settings: Settings, user: str | None) -> str | None:
+    """The pseudonym of a user given by either; None without one. A workspace that has no key knows no user by an id."""
+    from tracemill.core.pseudonym import load_pseudonymizer
+
+    folder = Path(settings.workspace)
+    if user is None or re.fullmatch("[0-9a-f]{64}", user) or not (folder / "keys" / "pseudonym.key").exists():
+        return user
+    return load_pseudonymizer(folder).user(user).pseudonym
+
+
 def show(
     context: typer.Context,
     record_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a record.")],
     workspace: Folder = None,
+    json: AlreadyJson = False,
 ) -> None:
-    """Print one record, and what belongs to it."""
+    """Print one record as JSON, with what belongs to it."""
     from tracemill.core.codec import encode_json
     from tracemill.store.base import Filter
 
-    with open_workspace(options_of(context, workspace)) as opened:
+    with open_workspace(options_of(context, workspace, json)) as opened:
         record = opened.store.get(record_id)
         if record is None:
             raise TracemillError(f"no record {record_id!r} is stored", hint="`tracemill records` lists what is there.")

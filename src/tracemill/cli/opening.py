@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tracemill.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AlreadyJson = Annotated[bool, typer.Option("--json", help="Changes nothing: the output is JSON anyway.")]
 Folder = Annotated[str | None, typer.Option("--workspace", help="Folder of the workspace (default: tracemill-data).")]
 
 

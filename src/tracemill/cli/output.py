@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.core.steps import Progress
+from tracemill.insight.wording import visible
 
 
 @dataclass
@@ -29,7 +30,8 @@ def complain(message: str, hint: str = "") -> None:
 
 def emit_json(value: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=not _is_utf8()) + "\n")
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=not _is_utf8())
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")  # half a surrogate pair stays an escape
 
 
 def _is_utf8() -> bool:
@@ -39,7 +41,8 @@ def _is_utf8() -> bool:
 def say(options: Options, text: str) -> None:
     """A line of plain text, unless --quiet or --json."""
     if not options.quiet and not options.json:
-        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        lines = text.encode("utf-8", "backslashreplace").decode().split("\n")
+        sys.stdout.write("\n".join(map(visible, lines)) + "\n")
 
 
 def table(options: Options, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -55,7 +58,7 @@ def table(options: Options, title: str, columns: Sequence[str], rows: Sequence[S
         numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+        drawn.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else visible(str(cell))) for cell in row))
     Console(highlight=False).print(drawn)
 
 

@@ -66,7 +66,9 @@ def demo(
         tuple[str, Path] | None,
         typer.Option("--from", metavar="FORMAT PATH", help="Use this file instead of the sample."),
     ] = None,
-    workspace: Folder = None,
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", help="New folder to work in (default: tracemill-demo).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run the main job on a sample: capture, store, signals, a dataset version, two exports and a report.

@@ -7,19 +7,17 @@ puts the same numbers in a table beside it. Colours come from classes that the p
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from tracemill.insight.measures import Bin, Rate
-from tracemill.insight.wording import percent, short_count
+from tracemill.insight.wording import percent, short_count, visible
 
 WIDTH = 460
 _ROW, _TEXT, _CHARACTER = 24, 12, 6.6
 _LABEL, _VALUE = 176, 96
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,6 @@ class Series:
     name: str
     style: str
     values: Sequence[float]
-
-
-def visible(value: str) -> str:
-    """Text with control and direction characters, which could reorder what a reader sees, made visible as ``�``."""
-    return _CONTROL.sub("�", value)
 
 
 def bars(items: Sequence[tuple[str, float, str]], *, title: str, style: str = "first") -> Markup:

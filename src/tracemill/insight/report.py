@@ -22,9 +22,10 @@ from tracemill.core.ids import now
 from tracemill.dataset.files import write_whole
 from tracemill.insight import wording
 from tracemill.insight.calendar import Period, periods
-from tracemill.insight.charts import WIDTH, Series, bars, columns, histogram, rates, visible
+from tracemill.insight.charts import WIDTH, Series, bars, columns, histogram, rates
 from tracemill.insight.figures import Group, Statistics
 from tracemill.insight.measures import Distribution, Share
+from tracemill.insight.wording import visible
 
 SECTIONS = (
     ("over-time", "Over time"),

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tracemill.insight import wording
-from tracemill.insight.charts import visible
 from tracemill.insight.figures import Group, Statistics
 from tracemill.insight.measures import Distribution, Share
+from tracemill.insight.wording import visible
 
 _ROWS = 12
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from tracemill.insight.measures import Rate
 
 NOT_KNOWN = "–"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
 _BYTE_UNITS = ("bytes", "KB", "MB", "GB", "TB")
+
+
+def visible(value: str) -> str:
+    """Text of a record with every character shown as ``�`` that would steer a terminal or hide or reorder what is read."""
+    return _CONTROL.sub("�", value)
 
 
 def count(value: float | None) -> str:

@@ -74,13 +74,16 @@ def _records(run: dict[str, Any], ids: ContentIds, context: ImportContext, seque
     info = run["info"] if isinstance(run.get("info"), dict) else {}
     task = info["task"] if isinstance(info.get("task"), dict) else {}
     user_id = task.get("user_id")
+    user = context.pseudonymize(user_id) if isinstance(user_id, (str, int)) else None
+    if user is not None and user.raw_id is None:
+        info = {**info, "task": {key: value for key, value in task.items() if key != "user_id"}}
     time = _time(run["traj"])
     identity = ids.of(run)
     common: dict[str, Any] = {
         "platform": platform,
         "kind": "agent",
         "conversation_id": f"{platform}-{run['task_id']}-{run['trial']}",
-        "user": context.pseudonymize(user_id) if isinstance(user_id, (str, int)) else None,
+        "user": user,
         "model": Model(name=context.model) if context.model else None,
         "task_id": str(run["task_id"]),
         "trial": run["trial"],
@@ -96,6 +99,8 @@ def _records(run: dict[str, Any], ids: ContentIds, context: ImportContext, seque
     else:
         known = ("traj", "reward", "task_id", "trial")
         extra = {"reward": run["reward"], **{key: value for key, value in run.items() if key not in known}}
+        if "info" in run:
+            extra["info"] = info or run["info"]
         yield Interaction(
             **ids.base(identity, sequence, time),
             **common,
