@@ -39,6 +39,7 @@ _IMPATIENT = 1.0
 _OPEN_AGAIN = 1.0
 _LOOK_AT_LOSS = 0.5
 _LONGEST_SYNC_PAUSE = 60.0
+_BETWEEN_COMPLAINTS = 60.0
 _QUIET = ("closed", "killed", "damaged")
 
 Item: TypeAlias = tuple[int, AnyRecord | bytes, int]
@@ -79,7 +80,7 @@ class State:
         """Delivered segments that the spooler has yet to close."""
         self.blocked: str | None = None
         """Why nothing more can be written, while that is so."""
-        self.open_again_at = self.impatient_until = float("-inf")
+        self.open_again_at = self.impatient_until = self.complained_at = float("-inf")
         self.loss = Loss()
         self.converter = Converter()
         self.sync_begun = self.sync_done = 0
@@ -229,7 +230,11 @@ class State:
         if self.folder is None or self.closed:
             return None
         size = least if exact else max(self.segment_bytes(), least)
-        left = self.settings.spool_max_bytes - bytes_used(self.path)
+        try:
+            left = self.settings.spool_max_bytes - bytes_used(self.path)
+        except OSError as error:  # out of file descriptors, for one
+            self.blocked = reason_of(error)
+            return None
         while True:
             if size > left:
                 reason = "spool_full"
@@ -395,7 +400,9 @@ def run_once(state: State) -> None:
         state.loss.look(state.counts(), blocked=state.blocked is not None)
     except Exception as error:  # noqa: BLE001
         # The thread must outlive any error of ours, or nothing is captured any more.
-        logger.warning("tracemill's spooler failed (%s); it goes on", where(error))
+        if monotonic() - state.complained_at > _BETWEEN_COMPLAINTS:
+            state.complained_at = monotonic()
+            logger.warning("tracemill's spooler failed (%s); it goes on", where(error))
         if state.in_hand is not None:
             state.lose("internal_error")
 
@@ -472,7 +479,11 @@ def sync(state: State) -> None:
         marks = [(segment, segment.appended) for segment in state.segments if segment.appended > segment.synced]
     failed = False
     if state.folder is not None and any(segment.synced == 0 for segment, _ in marks):
-        state.folder.sync()
+        try:
+            state.folder.sync()
+        except OSError as error:
+            failed = True
+            logger.warning("tracemill could not sync its spool's folder (%s)", where(error))
     for segment, frames in marks:
         try:
             if segment.is_open and not segment.tainted:
