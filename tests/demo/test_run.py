@@ -28,7 +28,6 @@ def test_the_whole_way_on_the_sample(tmp_path: Path) -> None:
     assert "all sound" in stages["store"]["what"]
     for example in ("supervised", "labelled", "preference", "trajectory preference"):
         assert example in stages["signals"]["what"]
-    assert sum(stage["seconds"] for stage in done["stages"]) < 60
     text = "\n".join(lines)
     for stage in done["stages"]:
         assert stage["what"] in text
