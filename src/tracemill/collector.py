@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracemill.core.errors import SettingError
 from tracemill.core.records import Interaction
 from tracemill.core.settings import Settings, load_settings
 from tracemill.sdk.client import Client
@@ -14,6 +16,7 @@ from tracemill.sdk.collector import Collector
 from tracemill.sdk.delivery import Delivery
 
 if TYPE_CHECKING:
+    from tracemill.insight.health import Health
     from tracemill.insight.statistics import Statistics
 
 
@@ -26,8 +29,18 @@ class DataCollector(Collector):
     def __init__(self, base_path: str | Path | None = None, **settings: Any) -> None:
         """Raises SettingError for a setting that cannot be used; nothing else."""
         workspace = None if base_path is None else str(base_path)
-        self.settings: Settings = load_settings({"workspace": workspace, **settings})
-        super().__init__(Client(Path(self.settings.workspace), self.settings, self._open_delivery))
+        self._begin(load_settings({"workspace": workspace, **settings}))
+
+    def _begin(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__(Client(Path(settings.workspace), settings, self._open_delivery))
+
+    @classmethod
+    def disabled(cls) -> DataCollector:
+        """A collector that takes everything and keeps nothing, whatever the settings say."""
+        collector = cls.__new__(cls)
+        collector._begin(Settings(enabled=False))
+        return collector
 
     def _open_delivery(self) -> Delivery:
         # Imported in the background thread, so that `import tracemill` and the first capture stay light.
@@ -53,19 +66,47 @@ class DataCollector(Collector):
         with Workspace.open(settings=self.settings) as workspace:
             return workspace.statistics(platform=platform)
 
+    def health(self) -> Health:
+        """Identity, write permission, free space, the state of spool and store, and the collection success rate."""
+        from tracemill.workspace import Workspace
 
+        with Workspace.open(settings=self.settings) as workspace:
+            return workspace.doctor(verify=False)
+
+    def close(self, timeout: float | None = None) -> None:
+        """See :meth:`tracemill.sdk.client.Client.close`. The next :func:`get_data_collector` makes another."""
+        global _shared  # noqa: PLW0603 - one a process is what it is for
+        with _lock:
+            if _shared is self:
+                _shared = None
+        super().close(timeout)
+
+
+logger = logging.getLogger("tracemill")
 _shared: DataCollector | None = None
 _lock = threading.Lock()
 
 
 def get_data_collector() -> DataCollector:
-    """The collector of this process, made on first use with the settings of the environment."""
+    """The collector of this process, made on first use with the settings of the environment.
+
+    Where those cannot be used, the log says so and the collector keeps nothing: an application does not fail for it
+    (under pytest it does, with SettingError).
+    """
     global _shared  # noqa: PLW0603 - one a process is what it is for
-    if _shared is None:
+    collector = _shared
+    if collector is None:
         with _lock:
             if _shared is None:
-                _shared = DataCollector()
-    return _shared
+                try:
+                    _shared = DataCollector()
+                except SettingError as error:
+                    if "PYTEST_CURRENT_TEST" in os.environ:
+                        raise
+                    logger.error("tracemill keeps nothing: %s %s", error.message, error.hint)
+                    _shared = DataCollector.disabled()
+            collector = _shared
+    return collector
 
 
 def collect_interaction_data(**arguments: Any) -> str:

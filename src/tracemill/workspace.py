@@ -9,7 +9,7 @@ from typing import Self
 
 import msgspec
 
-from tracemill.capture.gepeto import write_tree
+from tracemill.capture.gepeto import GepetoSink, write_tree
 from tracemill.capture.importers import ImportContext, ImportReport, import_paths
 from tracemill.core.codec import decode
 from tracemill.core.errors import DatasetError, DeliveryError, SettingError, StoreError
@@ -36,6 +36,8 @@ class StoreDelivery:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        folder = workspace.settings.gepeto_path
+        self._gepeto = GepetoSink(Path(folder)) if folder else None
 
     def deliver(self, items: Sequence[bytes]) -> Delivered:
         """See :class:`tracemill.sdk.delivery.Delivery`. What the store refuses is in its quarantine."""
@@ -43,13 +45,9 @@ class StoreDelivery:
             result = self._workspace.store.append_encoded(items)
         except StoreError as error:
             raise DeliveryError(error.message, hint=error.hint) from error
-        if self._workspace.settings.gepeto_path:
+        if self._gepeto is not None:
             refused = {refusal.index for refusal in result.refused}
-            kept = [decode(item) for index, item in enumerate(items) if index not in refused]
-            try:
-                write_tree(kept, Path(self._workspace.settings.gepeto_path))
-            except OSError as error:
-                raise DeliveryError(f"the Gepeto files cannot be written: {error}") from error
+            self._gepeto.write([decode(item) for index, item in enumerate(items) if index not in refused])
         return Delivered(result.stored + result.duplicates, len(result.refused))
 
     def close(self) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests import strategies
 from tests.capture.conftest import RunImport
-from tracemill.capture.gepeto import read_tree, safe_name, write_tree
+from tracemill.capture.gepeto import GepetoSink, GepetoTree, read_tree, safe_name, write_tree
 from tracemill.capture.ingest import Reject
 from tracemill.core.errors import SourceError
 from tracemill.core.ids import new_id, now
-from tracemill.core.records import AnyRecord, Interaction, Step
+from tracemill.core.records import Action, AnyRecord, Interaction, Step
+from tracemill.store.hot import HotStore
 
 HOSTILE = [
     "../../etc/passwd",
@@ -172,18 +175,18 @@ def test_what_is_torn_or_alone_is_read_for_what_it_has(tmp_path: Path, run: RunI
     ("context", "prediction", "extra"),
     [
         (
-            {"chat_id": {"a": 1}, "user_count": "3", "model_config": "hot", "timestamp": "noon", "contains_images": 1},
+            {"chat_id": {"a": 1}, "user_count": "few", "model_config": "hot", "timestamp": "noon"},
             {},
-            {"context": {"chat_id": {"a": 1}, "user_count": "3", "model_config": "hot", "contains_images": 1}},
+            {"context": {"chat_id": {"a": 1}, "user_count": "few", "model_config": "hot"}},
         ),
         (
             {},
-            {"success": "perhaps", "execution_time_ms": "12", "tools_used": "search", "tool_call_count": -1},
+            {"success": "perhaps", "execution_time_ms": [12], "tools_used": [["search"]], "tool_call_count": -1},
             {
                 "prediction": {
                     "success": "perhaps",
-                    "execution_time_ms": "12",
-                    "tools_used": "search",
+                    "duration_ms": [12],
+                    "tools_used": [["search"]],
                     "tool_call_count": -1,
                 }
             },
@@ -208,7 +211,9 @@ def test_events_of_any_shape_become_messages(tmp_path: Path, events: Any) -> Non
     assert [message["role"] for message in found.messages] == ["user"] * len(
         events if isinstance(events, list) else [1]
     )
-    assert all(isinstance(message["content"], str) for message in found.messages)
+    kept = {about["index"]: about for about in found.extra.get("events", [])}
+    for index, event in enumerate(events if isinstance(events, list) else [events]):
+        assert found.messages[index]["content"] == event or index in kept or found.messages[index].get("name") == "ada"
 
 
 def test_files_of_one_session_are_paired_by_time_where_names_differ(tmp_path: Path) -> None:
@@ -230,7 +235,7 @@ def test_a_react_trajectory_of_flat_keys_is_steps(tmp_path: Path) -> None:
     steps = [entry for entry in read_tree(tmp_path) if isinstance(entry, Step)]
     assert [(step.index, step.reasoning, step.actions[0].tool) for step in steps] == [
         (0, "look", "search"),
-        (1, "done", "finish"),
+        (1, "done", None),
     ]
     assert (steps[0].actions[0].parameters, steps[0].actions[0].result) == ({"q": 1}, "found")
 
@@ -246,7 +251,7 @@ def _step_of(interaction: Interaction, index: int) -> Step:
 
 def _trajectories(root: Path) -> list[list[str]]:
     files = sorted(root.glob("predictions/1.0/*.json"))
-    return [[step["id"] for step in json.loads(file.read_text())["trajectory"]] for file in files]
+    return [[step["tracemill"]["id"] for step in json.loads(file.read_text())["trajectory"]] for file in files]
 
 
 def test_steps_are_the_trajectory_of_their_interaction(tmp_path: Path) -> None:
@@ -262,6 +267,98 @@ def test_steps_are_the_trajectory_of_their_interaction(tmp_path: Path) -> None:
     assert list(read_tree(tmp_path)) == [one, first, second, *sorted([stray, third], key=lambda step: step.id)]
     write_tree([third, one], tmp_path)
     assert _trajectories(tmp_path) == [[first.id, second.id, third.id]]
+
+
+@pytest.mark.parametrize("order", ["steps first", "interaction first"])
+def test_a_trajectory_is_whole_whichever_comes_first(tmp_path: Path, order: str) -> None:
+    one = _interaction(session_id="s")
+    steps = [_step_of(one, index) for index in range(3)]
+    tree = GepetoTree(tmp_path)
+    batches: list[list[AnyRecord]] = [[one], [steps[2], steps[0]], [steps[1]]]
+    for batch in batches if order == "interaction first" else reversed(batches):
+        tree.write(batch)
+    assert _trajectories(tmp_path) == [[step.id for step in steps]]
+    assert list(read_tree(tmp_path)) == [one, *steps]
+    assert not list(tmp_path.glob("metadata/steps/*/*"))
+
+
+def test_a_trajectory_is_in_the_words_of_the_layout(tmp_path: Path) -> None:
+    one = _interaction(session_id="s")
+    action = Action(tool="search", parameters={"q": 1}, result="found", success=True)
+    step = msgspec.structs.replace(_step_of(one, 0), reasoning="look", actions=[action])
+    end = msgspec.structs.replace(_step_of(one, 1), actions=[Action(type="finish")])
+    write_tree([one, step, end], tmp_path)
+    (file,) = tmp_path.glob("predictions/1.0/*.json")
+    found = [{**entry, "tracemill": None} for entry in json.loads(file.read_text())["trajectory"]]
+    assert found[0] == {
+        "thought": "look",
+        "tool_name": "search",
+        "tool_args": {"q": 1},
+        "observation": "found",
+        "tracemill": None,
+    }
+    assert found[1]["tool_name"] == "finish"
+
+
+def _write_some(root: str, number: int) -> None:
+    for index in range(5):
+        record = Interaction(
+            id=new_id(), time=now(), schema_version=1, producer=f"p{number}", sequence=index, session_id="shared"
+        )
+        write_tree([record], Path(root))
+
+
+def test_processes_take_turns(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_some, args=(str(tmp_path), number)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert len(list(read_tree(tmp_path))) == 15
+    session = json.loads((tmp_path / "metadata" / "session_shared.json").read_text())
+    assert len(session["interactions"]) == 15, "no link of one process was written over by another"
+    assert session["context_file"] == session["interactions"][-1]["context"]
+
+
+def test_a_sink_that_cannot_write_counts_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sink = GepetoSink(tmp_path / "file" / "tree")
+    (tmp_path / "file").write_text("in the way")
+    one, two = _interaction(session_id="s"), _interaction(session_id="s")
+    sink.write([one, two])
+    sink.write([one])
+    assert (sink.missing, len(caplog.records)) == (3, 1)
+    (tmp_path / "file").unlink()
+    sink.write([two])
+    assert list(read_tree(tmp_path / "file" / "tree")) == [two]
+    assert "3 records are missing" in caplog.text
+
+
+def test_a_record_that_json_cannot_hold_costs_its_mates_nothing(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = [deep]
+    sink, good = GepetoSink(tmp_path), _interaction(session_id="s")
+    sink.write([_interaction(extra={"deep": deep}), good])
+    assert (list(read_tree(tmp_path)), sink.missing) == ([good], 1)
+
+
+def test_ids_of_people_in_foreign_files_become_pseudonyms(tmp_path: Path, run: RunImport, store: HotStore) -> None:
+    context = {
+        "session_id": "s",
+        "user_id": "ada@example.com",
+        "events": [{"author": {"id": 4711, "name": "ada"}, "content": "hi", "timestamp": "2024-01-15T10:30:00Z"}],
+    }
+    _foreign(tmp_path, "a", context, {"error_message": "late", "tokens_used": 12, "final_output": {"done": False}})
+    assert run("gepeto", tmp_path).stored == 1
+    (found,) = store.scan()
+    assert isinstance(found, Interaction)
+    assert found.user is not None
+    assert found.messages == [{"role": "user", "content": "hi", "name": "ada"}]
+    assert "4711" not in str(found)
+    assert "ada@example.com" not in str(found)
+    assert (found.error.message if found.error else None, found.usage) == ("late", {"total_tokens": 12})
+    assert found.extra["prediction"] == {"final_output": {"done": False}}
 
 
 def test_a_torn_file_of_ours_costs_no_other(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tracemill.core import codec
-from tracemill.core.ids import new_id, now
+from tracemill.core.ids import derived_id, new_id, now
 from tracemill.core.records import RECORD_TYPES, AnyRecord, Channel, Feedback, Interaction, Validation
 from tracemill.sdk.fit import fit, fit_part
 
-IDENTITY = new_id()
+IDENTITY = derived_id("test")
 
 
 class Colour(enum.StrEnum):

@@ -4,6 +4,7 @@
     predictions/1.0/prediction_<session>_<timestamp>-<id>.json    what it answered and did, step by step
     metadata/session_<session>.json                               which files belong to a session
     metadata/record_<type>_<id>.json                              records of other types
+    metadata/steps/<interaction>/record_step_<id>.json            steps whose interaction has not come yet
 
 The files have the layout's own fields; what these cannot hold stands under one more, ``tracemill``. Names of files are made
 of session ids without trusting them. A tree that another program wrote is read too (:mod:`tracemill.capture.gepeto_foreign`).
@@ -11,11 +12,14 @@ of session ids without trusting them. A tree that another program wrote is read 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -27,10 +31,14 @@ from tracemill.capture.ingest import Reject
 from tracemill.core.codec import MAX_BYTES, decode_json, encode_json
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import EPOCH, new_id
-from tracemill.core.records import AnyRecord, Interaction, Step
+from tracemill.core.records import AnyRecord, Interaction, Step, User
+from tracemill.sdk.react import FINISH
 
+logger = logging.getLogger("tracemill")
 VERSION = "1.0"
-CONTEXTS, PREDICTIONS, METADATA = "chat_contexts", "predictions", "metadata"
+CONTEXTS, PREDICTIONS, METADATA, STEPS = "chat_contexts", "predictions", "metadata", "steps"
+REMEMBERED = 10_000
+"""Interactions of which a tree knows the files, for steps that come after them."""
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _LONGEST = 80
 _BATCH = 500
@@ -54,38 +62,111 @@ def safe_name(text: str) -> str:
 def write_tree(records: Iterable[AnyRecord], root: Path) -> int:
     """Write records as a tree; returns how many. Writing the same records again gives the same files.
 
-    Records are taken 500 at a time. A Step goes into the trajectory of its interaction's prediction where both are among
-    them, and into a file of its own otherwise. What a prediction holds already is kept when it is written again. One
-    process at a time may write a tree. Raises OSError, and RecordError for what JSON cannot hold (``too_deep``).
+    Raises OSError, and RecordError for what JSON cannot hold (``too_deep``).
     """
     count = 0
-    source = iter(records)
+    source, tree = iter(records), GepetoTree(root)
     while batch := list(islice(source, _BATCH)):
-        _write_batch(batch, root)
+        tree.write(batch)
         count += len(batch)
     return count
 
 
-def _write_batch(batch: list[AnyRecord], root: Path) -> None:
-    here = {record.id for record in batch if isinstance(record, Interaction)}
-    steps: dict[str, list[Document]] = {}
-    links: dict[str, list[Document]] = {}
-    touched: set[Path] = set()
-    for record in batch:
-        if isinstance(record, Step) and record.interaction_id in here:
-            steps.setdefault(str(record.interaction_id), []).append(_plain(record))
-    for record in batch:
-        if isinstance(record, Interaction):
-            session, link = _write_interaction(record, steps.get(record.id, []), root, touched)
-            links.setdefault(session, []).append(link)
-        elif not (isinstance(record, Step) and record.interaction_id in here):
-            plain = _plain(record)
-            path = root / METADATA / f"record_{plain['record']}_{safe_name(record.id)}.json"
-            _write(path, {"version": VERSION, "tracemill": plain}, touched)
-    for session, entries in links.items():
-        _link(root / METADATA / f"session_{safe_name(session)}.json", session, entries, touched)
-    for folder in touched:
-        _sync(folder)
+class GepetoTree:
+    """A tree to write into, some records at a time. Processes that write one tree take turns.
+
+    A Step goes into the trajectory of its interaction's prediction, whichever of the two comes first. One that comes long
+    after its interaction (see :data:`REMEMBERED`) stays in a file of its own. What a prediction holds already is kept when
+    it is written again.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._predictions: OrderedDict[str, Path] = OrderedDict()
+
+    def write(self, records: Sequence[AnyRecord]) -> None:
+        """Write some records. Raises OSError and RecordError; what was written before stays."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        touched: set[Path] = set()
+        lock = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._write(records, touched)
+            for folder in touched:
+                _sync(folder)
+        finally:
+            os.close(lock)
+
+    def _write(self, records: Sequence[AnyRecord], touched: set[Path]) -> None:
+        here = {record.id for record in records if isinstance(record, Interaction)}
+        steps: dict[str, list[Document]] = {}
+        links: dict[str, list[Document]] = {}
+        for record in records:
+            if isinstance(record, Step) and record.interaction_id is not None:
+                steps.setdefault(record.interaction_id, []).append(_plain(record))
+        for record in records:
+            if isinstance(record, Interaction):
+                session, link, prediction = _write_interaction(record, steps.pop(record.id, []), self.root, touched)
+                links.setdefault(session, []).append(link)
+                self._remember(record.id, prediction)
+            elif not isinstance(record, Step) or record.interaction_id is None:
+                _write_alone(self.root / METADATA, _plain(record), touched)
+        for interaction, listed in steps.items():
+            if interaction not in here:
+                self._write_steps(interaction, listed, touched)
+        for session, entries in links.items():
+            _link(self.root / METADATA / f"session_{safe_name(session)}.json", session, entries, touched)
+
+    def _write_steps(self, interaction: str, steps: list[Document], touched: set[Path]) -> None:
+        """Write steps whose interaction is not among the records with them."""
+        path = self._predictions.get(interaction)
+        document = _document(path) if path is not None else {}
+        if path is None or not document:
+            for step in steps:
+                _write_alone(_waiting(self.root, interaction), step, touched)
+        else:
+            _write(path, {**document, "trajectory": _merged(document, steps)}, touched)
+
+    def _remember(self, interaction: str, prediction: Path) -> None:
+        self._predictions[interaction] = prediction
+        self._predictions.move_to_end(interaction)
+        if len(self._predictions) > REMEMBERED:
+            self._predictions.popitem(last=False)
+
+
+class GepetoSink:
+    """Writes delivered records into a tree as well, without ever standing in the way of their delivery.
+
+    Where the tree cannot be written, that is logged when it begins and when it ends; ``missing`` counts the records that
+    are not in it. The store has them: Workspace.write_gepeto writes them all.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._tree = GepetoTree(root)
+        self.missing = 0
+        self._failing = False
+
+    def write(self, records: Sequence[AnyRecord]) -> None:
+        """Write records; raises nothing of what writing may."""
+        try:
+            self._tree.write(records)
+        except (OSError, RecordError) as error:
+            left = [record for record in records if not self._alone(record)]
+            self.missing += len(left)
+            if not self._failing:
+                logger.warning("the Gepeto tree %s cannot be written: %s", self._tree.root, error)
+            self._failing = True
+            return
+        if self._failing:
+            logger.warning("the Gepeto tree %s is written again; %d records are missing", self._tree.root, self.missing)
+        self._failing = False
+
+    def _alone(self, record: AnyRecord) -> bool:
+        try:
+            self._tree.write([record])
+        except (OSError, RecordError):
+            return False
+        return True
 
 
 def _plain(record: AnyRecord) -> Document:
@@ -94,10 +175,19 @@ def _plain(record: AnyRecord) -> Document:
     return plain
 
 
+def _write_alone(folder: Path, plain: Document, touched: set[Path]) -> None:
+    path = folder / f"record_{plain['record']}_{safe_name(plain['id'])}.json"
+    _write(path, {"version": VERSION, "tracemill": plain}, touched)
+
+
+def _waiting(root: Path, interaction: str) -> Path:
+    return root / METADATA / STEPS / safe_name(interaction)
+
+
 def _write_interaction(
     record: Interaction, steps: list[Document], root: Path, touched: set[Path]
-) -> tuple[str, Document]:
-    """Write both files of an interaction; gives its session and the entry that links the files."""
+) -> tuple[str, Document, Path]:
+    """Write both files of an interaction; gives its session, the entry that links the files, and the prediction's path."""
     session = record.session_id if record.session_id is not None else record.id
     name = f"{safe_name(session)}_{record.time:%Y%m%dT%H%M%S%f}-{safe_name(record.id)}.json"
     context, prediction = f"{CONTEXTS}/{VERSION}/context_{name}", f"{PREDICTIONS}/{VERSION}/prediction_{name}"
@@ -118,9 +208,11 @@ def _write_interaction(
         "contains_images": channel.get("contains_images"),
         "tracemill": {key: value for key, value in plain.items() if key != "messages"},
     }
+    early = sorted(_waiting(root, record.id).glob("record_step_*.json"))
+    waited = [step for step in (_document(path).get("tracemill") for path in early) if isinstance(step, dict)]
     answered = {
         **head,
-        "trajectory": _merged(root / prediction, steps),
+        "trajectory": _merged(_document(root / prediction), [*waited, *steps]),
         "reasoning": plain.get("reasoning"),
         "execution_time_ms": plain.get("duration_ms"),
         "success": plain.get("success"),
@@ -131,18 +223,43 @@ def _write_interaction(
     }
     _write(root / prediction, answered, touched)
     _write(root / context, given, touched)
-    return session, {"context": context, "prediction": prediction, "timestamp": stamp}
+    if early:
+        _sync((root / prediction).parent)  # before the steps go from where they were
+        for path in early:
+            path.unlink()
+        with suppress(OSError):  # another program's file in it
+            early[0].parent.rmdir()
+    return session, {"context": context, "prediction": prediction, "timestamp": stamp}, root / prediction
 
 
-def _merged(path: Path, steps: list[Document]) -> list[Document]:
-    """Steps in order, with those a former call wrote into the same file."""
-    known: Any = {}
-    with suppress(OSError, ValueError, RecursionError):  # not there yet; we never leave a torn one
+def _document(path: Path) -> Document:
+    """What a file of ours holds; empty when there is none, or none that can be read: we never leave a torn one."""
+    with suppress(OSError, ValueError, RecursionError):
         known = json.loads(path.read_bytes())
-    former = known.get("trajectory") if isinstance(known, dict) else None
-    listed = [step for step in former if isinstance(step, dict)] if isinstance(former, list) else []
-    merged = {str(step.get("id")): step for step in [*listed, *steps]}
-    return sorted(merged.values(), key=_order)
+        if isinstance(known, dict):
+            return known
+    return {}
+
+
+def _merged(document: Document, steps: list[Document]) -> list[Document]:
+    """The trajectory of a prediction with these steps in it, in order: each in the layout's words and as it is."""
+    former = document.get("trajectory")
+    known = [entry.get("tracemill") for entry in former if isinstance(entry, dict)] if isinstance(former, list) else []
+    merged = {str(step.get("id")): step for step in [*known, *steps] if isinstance(step, dict)}
+    return [_entry(step) for step in sorted(merged.values(), key=_order)]
+
+
+def _entry(step: Document) -> Document:
+    actions = step.get("actions", [])
+    action = actions[0] if actions else {}
+    finishes = action.get("type") == FINISH
+    return {
+        "thought": step.get("reasoning"),
+        "tool_name": FINISH if finishes else action.get("tool"),
+        "tool_args": action.get("parameters"),
+        "observation": action.get("result", step.get("outputs")),
+        "tracemill": step,
+    }
 
 
 def _order(step: Document) -> tuple[float, str]:
@@ -151,16 +268,16 @@ def _order(step: Document) -> tuple[float, str]:
 
 
 def _link(path: Path, session: str, entries: list[Document], touched: set[Path]) -> None:
-    known: Any = {}
-    with suppress(OSError, ValueError, RecursionError):  # not there yet: the files themselves say what belongs together
-        known = json.loads(path.read_bytes())
-    former = known.get("interactions") if isinstance(known, dict) else None
+    known = _document(path)  # where it is lost, the files themselves say what belongs together
+    former = known.get("interactions")
     listed = [entry for entry in former if isinstance(entry, dict)] if isinstance(former, list) else []
     merged = {str(entry.get("context")): entry for entry in [*listed, *entries]}
     if list(merged.values()) != listed:
         printable = session.encode("utf-8", "backslashreplace").decode()
-        ordered = [merged[context] for context in sorted(merged)]
-        _write(path, {"version": VERSION, "session_id": printable, "interactions": ordered}, touched)
+        ordered = sorted(merged.values(), key=lambda entry: (str(entry.get("timestamp")), str(entry.get("context"))))
+        newest = {"context_file": ordered[-1].get("context"), "prediction_file": ordered[-1].get("prediction")}
+        head = {"version": VERSION, "session_id": printable, "timestamp": ordered[-1].get("timestamp"), **newest}
+        _write(path, {**head, "interactions": ordered}, touched)
 
 
 def _write(path: Path, document: Document, touched: set[Path]) -> None:
@@ -186,16 +303,19 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_tree(root: Path, *, platform: str = "gepeto") -> Iterator[AnyRecord | Reject]:
+def read_tree(
+    root: Path, *, platform: str = "gepeto", pseudonymize: Callable[[str | int], User] | None = None
+) -> Iterator[AnyRecord | Reject]:
     """The records of a tree, ours or another's; what cannot be read is a Reject with its file's name.
 
-    Every version's folder is read. ``platform`` is what records of another program's files get. A chat context of another
+    Every version's folder is read. ``platform`` is what records of another program's files get, and ``pseudonymize`` stands
+    for the ids of people in them. A chat context of another
     program belongs to the prediction of the same name or, where names differ, to the next one of its session by time; one
     without the other is read for what it has.
     """
     for context, prediction in _pairs(root):
-        yield from _read_pair(context, prediction, root, platform)
-    for path in sorted(root.glob(f"{METADATA}/record_*.json")):
+        yield from _read_pair(context, prediction, root, platform, pseudonymize)
+    for path in sorted([*root.glob(f"{METADATA}/record_*.json"), *root.glob(f"{METADATA}/{STEPS}/*/record_*.json")]):
         document = _read(path, root)
         yield document if isinstance(document, Reject) else _decoded(document.get("tracemill"), path, root)
 
@@ -269,7 +389,11 @@ def _decoded(plain: Any, path: Path, root: Path) -> AnyRecord | Reject:
 
 
 def _read_pair(
-    context_path: Path | None, prediction_path: Path | None, root: Path, platform: str
+    context_path: Path | None,
+    prediction_path: Path | None,
+    root: Path,
+    platform: str,
+    pseudonymize: Callable[[str | int], User] | None,
 ) -> Iterator[AnyRecord | Reject]:
     documents: list[Document] = []
     for path in (context_path, prediction_path):
@@ -288,12 +412,12 @@ def _read_pair(
             yield Reject(place, "invalid", "a prediction without its chat context", _head(prediction_path))
         trajectory = prediction.get("trajectory")
         for step in trajectory if isinstance(trajectory, list) else []:
-            yield _decoded(step, prediction_path, root)
+            yield _decoded(step.get("tracemill") if isinstance(step, dict) else step, prediction_path, root)
     foreign = [{} if own else document for document, own in zip(documents, ours, strict=True)]
     if not any(foreign):
         return
     try:
-        yield from foreign_records(foreign[0], foreign[1], platform)
+        yield from foreign_records(foreign[0], foreign[1], platform, pseudonymize)
     except RecordError as error:
         path = context_path or prediction_path or root
         yield Reject(str(path.relative_to(root)), error.reason, error.message, _head(path))

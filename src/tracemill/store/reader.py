@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from tracemill.core.codec import decode
 from tracemill.core.errors import RecordError, StoreError
@@ -22,6 +22,18 @@ from tracemill.store.rows import assemble, named_columns
 from tracemill.store.tables import counters, dictionaries, records
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def _lineage_of_a_place() -> Select[Any]:
+    columns = (
+        *(records.c.place, records.c.id, records.c.parent, records.c.shared),
+        *(records.c.raw_bytes, records.c.body),
+    )
+    first = select(*columns).where(records.c.place == bindparam("wanted")).cte("lineage", recursive=True)
+    return select(first.union_all(select(*columns).join(first, records.c.place == first.c.parent)))
+
+
+_LINEAGE = _lineage_of_a_place()
 
 
 class Reader:
@@ -68,6 +80,10 @@ class Reader:
         if row.parent is not None:
             inherited = self.trajectory(connection, row.parent)[: row.shared]
             plain["messages"] = [*inherited, *body.get("messages", ())]
+        if plain.get("messages") and row.place not in self._trajectories:  # whoever reads on in order needs it next
+            response = plain.get("response")
+            trajectory = [*plain["messages"], *([] if response is None else [response])]
+            self._remember(row.place, trajectory, row.raw_bytes)
         return _encode(plain)
 
     def body(self, connection: Connection, row: Any) -> dict[str, Any]:
@@ -115,19 +131,9 @@ class Reader:
 
     def _lineage(self, connection: Connection, place: int) -> list[Any]:
         """The row of a place and its ancestors up to one whose trajectory is at hand, oldest first."""
-        columns = (
-            records.c.place,
-            records.c.id,
-            records.c.parent,
-            records.c.shared,
-            records.c.raw_bytes,
-            records.c.body,
-        )
-        first = select(*columns).where(records.c.place == place).cte("lineage", recursive=True)
-        older = select(*columns).join(first, records.c.place == first.c.parent)
         lineage: list[Any] = []
         following: int | None = place
-        for row in connection.execute(select(first.union_all(older))):
+        for row in connection.execute(_LINEAGE, {"wanted": place}):
             if row.place != following:
                 break
             lineage.append(row)

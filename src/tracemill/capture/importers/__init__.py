@@ -33,7 +33,7 @@ def _read_gepeto(path: Path, context: ImportContext) -> Iterator[Imported]:
         raise SourceError(
             f"{path} is no Gepeto tree", hint="Give the folder that holds chat_contexts/ and predictions/."
         )
-    return read_tree(path, platform=context.platform or "gepeto")
+    return read_tree(path, platform=context.platform or "gepeto", pseudonymize=context.pseudonymize)
 
 
 FORMATS: dict[str, Importer] = {
