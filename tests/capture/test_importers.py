@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import shutil
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,10 +19,11 @@ import zstandard
 
 from tests.capture.conftest import RunImport
 from tracemill.capture.importers import ImportContext, import_paths
-from tracemill.capture.importers.base import lines_of
+from tracemill.capture.importers.base import ContentIds, lines_of
 from tracemill.capture.ingest import Reject
 from tracemill.core import codec
 from tracemill.core.errors import SourceError
+from tracemill.core.ids import now
 from tracemill.core.records import Feedback, Interaction, User
 from tracemill.store.base import Filter
 from tracemill.store.hot import HotStore
@@ -327,3 +331,64 @@ def test_a_run_that_is_nested_too_deeply_leaves_the_others_alone(tmp_path: Path,
     report = run("tau-bench", source)
     assert (report.stored, report.rejected) == (4, 1), "the same run twice is two"
     assert rejects(tmp_path / "rejects.jsonl")[0]["reason"] == "too_deep"
+
+
+def test_the_domain_is_read_from_the_files_name_unless_it_is_told(
+    tmp_path: Path, store: HotStore, run: RunImport
+) -> None:
+    for number, name in enumerate(("gpt-4o-airline.json", "tau_bench_retail_x.json", "mine.json", "told-airline.json")):
+        (tmp_path / name).write_text(json.dumps([{"task_id": number, "trial": 0, "reward": 1, "traj": []}]))
+        run("tau-bench", tmp_path / name, **({"platform": "own"} if "told" in name else {}))
+    found = [record for record in store.scan(Filter(types=("interaction",))) if isinstance(record, Interaction)]
+    assert [record.platform for record in found] == ["airline", "retail", "tau-bench", "own"]
+    assert len({record.conversation_id for record in found}) == 4
+
+
+@pytest.mark.parametrize(
+    ("clock", "time"),
+    [
+        ("2024-05-15 15:00:00 EST", datetime(2024, 5, 15, 20, tzinfo=UTC)),
+        ("2024-05-15 15:00:00 PDT", datetime(2024, 5, 15, 22, tzinfo=UTC)),
+        ("2024-05-15 15:00:00 UTC", datetime(2024, 5, 15, 15, tzinfo=UTC)),
+        ("2024-05-15 15:00:00 XYZ", None),
+        ("2024-99-15 15:00:00 EST", None),
+        ("noon", None),
+    ],
+)
+def test_the_time_of_a_run_is_the_clock_its_prompt_states(
+    tmp_path: Path, store: HotStore, run: RunImport, clock: str, time: datetime | None
+) -> None:
+    prompt = {"role": "system", "content": f"The current time is {clock}."}
+    source = tmp_path / "runs.json"
+    source.write_text(json.dumps([{"task_id": 1, "trial": 0, "reward": 1, "traj": [prompt]}]))
+    before = now()
+    run("tau-bench", source)
+    (found,) = store.scan(Filter(types=("interaction",)))
+    assert found.time == time if time is not None else found.time >= before
+    assert run("tau-bench", source).duplicates == 2, "whatever its time, it is the same run"
+
+
+def test_bytes_of_rejects_are_kept_as_they_were(tmp_path: Path, run: RunImport) -> None:
+    lines = ['{"broken": "é\\u00e9'.encode(), b"\xff\xfe\\x41"]
+    source = tmp_path / "chat.jsonl"
+    source.write_bytes(b"\n".join(lines))
+    run("openai-chat", source)
+    first, second = rejects(tmp_path / "rejects.jsonl")
+    assert first["raw"].encode() == lines[0]
+    assert base64.b64decode(second["raw_base64"]) == lines[1]
+
+
+def test_a_file_of_many_lines_is_not_held_in_memory(tmp_path: Path) -> None:
+    with ContentIds("openai-chat") as ids:
+        tracemalloc.start()
+        for number in range(20_000):
+            ids.of(number)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 200_000
+        assert ids.of(7) == derived_again(7, 2)
+
+
+def derived_again(content: Any, occurrence: int) -> str:
+    with ContentIds("openai-chat") as ids:
+        return [ids.of(content) for _ in range(occurrence)][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections import Counter
@@ -78,10 +79,10 @@ def import_paths(
 ) -> ImportReport:
     """Import files, folders of them, or (gepeto) trees. Records that are stored already count as duplicates.
 
-    Entries that are refused are written to ``rejects`` as lines of JSON (``file``, ``place``, ``reason``, ``message``,
-    ``raw``), if there are any; without a path they are only counted. Stopping and running again goes on where it stopped,
-    since what is stored is passed over. Raises SourceError for a format nobody knows and for a file
-    that is not of it; StoreError.
+    Entries that are refused are written to ``rejects`` as lines of JSON (``file``, ``place``, ``reason``, ``message``, and
+    ``raw`` or, for bytes that are no text, ``raw_base64``), if there are any; without a path they are only counted. Stopping
+    and running again goes on where it stopped, since what is stored is passed over. Raises SourceError for a format nobody
+    knows and for a file that is not of it; StoreError.
     """
     if format not in FORMATS:
         near = get_close_matches(format, FORMATS, n=1, cutoff=0.4)
@@ -160,13 +161,11 @@ class _Import:
         if self._draft is None:
             self._rejects_path.parent.mkdir(parents=True, exist_ok=True)
             self._draft = self._rejects_path.with_name(f".{new_id()}.tmp").open("wb")
-        line = {
-            "file": str(file),
-            "place": place,
-            "reason": reason,
-            "message": message,
-            "raw": raw.decode("utf-8", "backslashreplace"),
-        }
+        line = {"file": str(file), "place": place, "reason": reason, "message": message}
+        try:
+            line["raw"] = raw.decode()
+        except UnicodeDecodeError:
+            line["raw_base64"] = base64.b64encode(raw).decode()
         self._draft.write(json.dumps(line).encode() + b"\n")
 
     def finish(self) -> None:

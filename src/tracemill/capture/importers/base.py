@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import sqlite3
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypeAlias, cast
 
 import zstandard
 
@@ -35,21 +36,37 @@ Imported: TypeAlias = AnyRecord | Reject
 Importer: TypeAlias = Callable[[Path, ImportContext], Iterator[Imported]]
 
 
+_COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
+
+
 class ContentIds:
     """Ids made of content, so that importing again, or a moved or renamed file, stores nothing twice.
 
-    The same content a second time within one import is another record: an occurrence counter tells them apart.
+    The same content a second time within one file is another record: an occurrence counter tells them apart. The counters
+    lie in a temporary database that SQLite keeps in memory only as far as its cache goes, since a file may have any number
+    of lines. Use as a context manager.
     """
 
     def __init__(self, format: str) -> None:  # noqa: A002 - the word for it everywhere else
         self._format = format
-        self._seen: Counter[str] = Counter()
+        self._seen = sqlite3.connect("", isolation_level=None)
+        self._seen.execute("PRAGMA journal_mode = OFF")
+        self._seen.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID")
+        self._seen.execute("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._seen.close()
 
     def of(self, content: Any) -> str:
         """The id of an entry with this content."""
-        digest = hashlib.sha256(encode_plain(content)).hexdigest()
-        self._seen[digest] += 1
-        return derived_id("import", self._format, digest, self._seen[digest])
+        digest = hashlib.sha256(encode_plain(content)).digest()
+        (count,) = self._seen.execute(_COUNT, (digest[:16],)).fetchone()
+        return derived_id("import", self._format, digest.hex(), int(count))
 
     def base(self, identity: str, sequence: int, time: Any) -> dict[str, Any]:
         """The fields every record has."""

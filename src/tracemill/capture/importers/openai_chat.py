@@ -25,9 +25,9 @@ _TEXTS = ("conversation_id", "session_id", "task_id", "intent", "scenario")
 
 def read_openai_chat(path: Path, context: ImportContext) -> Iterator[Imported]:
     """The interactions of a JSONL file, line by line."""
-    ids = ContentIds("openai-chat")
-    for number, line in lines_of(path):
-        yield line if isinstance(line, Reject) else _entry(line, number, ids, context)
+    with ContentIds("openai-chat") as ids:
+        for number, line in lines_of(path):
+            yield line if isinstance(line, Reject) else _entry(line, number, ids, context)
 
 
 def _entry(line: bytes, number: int, ids: ContentIds, context: ImportContext) -> Imported:
@@ -98,7 +98,7 @@ def _interaction(
         response=response,
         model=Model(name=model_name) if model_name else None,
         user=None if user is None else context.pseudonymize(user if isinstance(user, (str, int)) else repr(user)),
-        tools_used=sorted(set(called)),
+        tools_used=list(dict.fromkeys(called)),
         tool_call_count=len(called),
         usage=usage,
         input_tokens=_count(usage.get("prompt_tokens")),

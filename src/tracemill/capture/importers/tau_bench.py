@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from tracemill.core.messages import role, text, tool_calls
 from tracemill.core.records import Feedback, Interaction, Model
 
 LARGEST_FILE = 2 * 1024**3
-_CLOCK = re.compile(r"current time is (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (EST|UTC)")
-_ZONES = {"EST": timezone(timedelta(hours=-5)), "UTC": UTC}
+DOMAINS = ("airline", "retail", "telecom")
+"""Platforms that tau-bench's own result files are named after."""
+_CLOCK = re.compile(r"current time is (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ([A-Z]{3})\b")
+_HOURS = {"UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
 
 
 def read_tau_bench(path: Path, context: ImportContext) -> Iterator[Imported]:
@@ -37,21 +40,28 @@ def read_tau_bench(path: Path, context: ImportContext) -> Iterator[Imported]:
         raise SourceError(
             f"{path} is no list of runs: {error.message}", hint="A tau-bench result file is one JSON list."
         ) from error
-    ids = ContentIds("tau-bench")
+    context = replace(context, platform=context.platform or _domain(path.name))
     sequence = 0
-    for index, raw in enumerate(runs):
-        try:
-            run = parse_json(raw)
-        except RecordError as error:
-            yield Reject(f"run {index}", error.reason, error.message, raw)
-            continue
-        problem = _problem(run)
-        if problem:
-            yield Reject(f"run {index}", "invalid", problem, raw)
-            continue
-        for record in _records(run, ids, context, sequence):
-            sequence += 1
-            yield record
+    with ContentIds("tau-bench") as ids:
+        for index, raw in enumerate(runs):
+            try:
+                run = parse_json(raw)
+            except RecordError as error:
+                yield Reject(f"run {index}", error.reason, error.message, raw)
+                continue
+            problem = _problem(run)
+            if problem:
+                yield Reject(f"run {index}", "invalid", problem, raw)
+                continue
+            for record in _records(run, ids, context, sequence):
+                sequence += 1
+                yield record
+
+
+def _domain(name: str) -> str:
+    """The domain a result file's name states (``gpt-4o-airline.json``), or ``tau-bench``."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((word for word in words if word in DOMAINS), "tau-bench")
 
 
 def _problem(run: Any) -> str:
@@ -82,7 +92,7 @@ def _records(run: dict[str, Any], ids: ContentIds, context: ImportContext, seque
     common: dict[str, Any] = {
         "platform": platform,
         "kind": "agent",
-        "conversation_id": f"{platform}-{run['task_id']}-{run['trial']}",
+        "conversation_id": identity,  # task and trial come again in the runs of another model
         "user": user,
         "model": Model(name=context.model) if context.model else None,
         "task_id": str(run["task_id"]),
@@ -146,14 +156,15 @@ def _calls(
 
 def _tools(messages: list[Any]) -> dict[str, Any]:
     called = [call.name for message in messages for call in tool_calls(message) if call.name]
-    return {"tools_used": sorted(set(called)), "tool_call_count": len(called)}
+    return {"tools_used": list(dict.fromkeys(called)), "tool_call_count": len(called)}
 
 
 def _time(trajectory: list[Any]) -> datetime:
     found = _CLOCK.search(text(trajectory[0])) if trajectory else None
-    if found is None:
+    if found is None or found[2] not in _HOURS:
         return now()
     try:
-        return datetime.fromisoformat(found[1]).replace(tzinfo=_ZONES[found[2]]).astimezone(UTC)
+        zone = timezone(timedelta(hours=_HOURS[found[2]]))
+        return datetime.fromisoformat(found[1]).replace(tzinfo=zone).astimezone(UTC)
     except (ValueError, OverflowError):
         return now()
