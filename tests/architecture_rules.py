@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 RANKS = {
@@ -33,8 +33,8 @@ FACE_USES = {"cli": {"demo"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}
-CLOCK = re.compile(r"\b(datetime\.now|datetime\.utcnow|time\.time|time\.time_ns|uuid\.uuid\d)\(")
-DYNAMIC_IMPORT = re.compile(r"\b(importlib\.import_module|__import__)\(")
+CLOCK = re.compile(r"datetime\.datetime\.(now|utcnow|today)|datetime\.date\.today|time\.time(_ns)?|uuid\.uuid\d")
+DYNAMIC_IMPORT = re.compile(r"importlib\.import_module|__import__")
 DYNAMIC_IMPORT_ALLOWED = {
     "src/tracemill/__init__.py": "public names are imported when they are first used, to keep `import tracemill` light",
     "src/tracemill/dataset/steps.py": "a recipe in YAML may name a step as module:function",
@@ -44,11 +44,15 @@ DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 
 @dataclass(frozen=True)
 class Import:
-    """One import of our own package: the module asked for, the line, and whether it stands inside a function."""
+    """One import of our own package: the module asked for, the line, and whether it stands inside a function.
+
+    ``names`` are what is taken out of the module, written in full: each may be a module itself.
+    """
 
     module: str
     line: int
     deferred: bool
+    names: tuple[str, ...] = ()
 
 
 def room_of(path: str) -> str:
@@ -71,26 +75,61 @@ def _import_nodes(source: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, bo
     yield from walk(ast.parse(source), False, False)
 
 
-def own_imports(source: str) -> list[Import]:
-    """Every import of tracemill's own modules in a source."""
+def module_of(path: str) -> str:
+    """The dotted name of the module in a file."""
+    return path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _absolute(path: str, node: ast.ImportFrom) -> str:
+    """The module a ``from`` import names, with leading dots worked out from where it stands."""
+    if node.level == 0:
+        return node.module or ""
+    package = module_of(path).split(".")
+    if not path.endswith("/__init__.py"):
+        package.pop()
+    package = package[: len(package) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def own_imports(path: str, source: str) -> list[Import]:
+    """Every import of tracemill's own modules in a source, relative ones too."""
     found: list[Import] = []
     for node, deferred in _import_nodes(source):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif node.module == "tracemill":
-            names = [f"tracemill.{alias.name}" for alias in node.names]
+            found.extend(Import(alias.name, node.lineno, deferred) for alias in node.names)
+            continue
+        module = _absolute(path, node)
+        names = tuple(f"{module}.{alias.name}" for alias in node.names)
+        if module == "tracemill":
+            found.extend(Import(name, node.lineno, deferred) for name in names)
         else:
-            names = [node.module or ""]
-        found.extend(Import(name, node.lineno, deferred) for name in names if name.split(".")[0] == "tracemill")
-    return found
+            found.append(Import(module, node.lineno, deferred, names))
+    return [one for one in found if one.module.split(".")[0] == "tracemill"]
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which modules each module imports, the package itself left out: its public names are imported on use."""
+    modules = {module_of(path): path for path in sources}
+    return {
+        module: {
+            target
+            for found in own_imports(path, sources[path])
+            for target in (found.module, *found.names)
+            if target in modules and target != module
+        }
+        for module, path in modules.items()
+        if module != "tracemill"
+    }
 
 
 def third_party(source: str, standard: frozenset[str]) -> set[str]:
     """Top-level names of packages a source imports that are neither ours nor Python's."""
     found: set[str] = set()
     for node, _ in _import_nodes(source):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        found.update(name.split(".")[0] for name in names)
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif node.level == 0:
+            found.add((node.module or "").split(".")[0])
     return found - standard - {"tracemill", "__future__"}
 
 
@@ -100,7 +139,9 @@ def rank_problems(path: str, source: str) -> list[str]:
     if room not in RANKS:
         return [f"{path}: {room!r} has no rank; put it into an existing room or give it one in architecture_rules.py"]
     problems = []
-    for found in own_imports(source):
+    for found in own_imports(path, source):
+        if found.deferred and room not in FACES:
+            problems.append(f"{path}:{found.line} hides an import of {found.module} in a function; move it to the top")
         target = found.module.split(".")[1] if "." in found.module else ""
         if target not in RANKS:
             target = ""  # a public name of the package itself, such as __version__
@@ -111,8 +152,6 @@ def rank_problems(path: str, source: str) -> list[str]:
             problems.append(
                 f"{path}:{found.line} {room} (rank {RANKS[room]}) imports {found.module} (rank {RANKS[target]})"
             )
-        if found.deferred and room not in FACES:
-            problems.append(f"{path}:{found.line} hides an import of {found.module} in a function; move it to the top")
     return problems
 
 
@@ -142,9 +181,10 @@ def habit_problems(path: str, source: str) -> list[str]:
             problems.append(f"{path}:{number} an unfinished thing; finish it")
         if re.search(r"\bNotImplemented" + r"Error\b", line):
             problems.append(f"{path}:{number} a stub; build it or leave it out")
-        if CLOCK.search(line) and path != "src/tracemill/core/ids.py":
-            problems.append(f"{path}:{number} reads the clock or makes an id; core/ids.py does that")
-        if DYNAMIC_IMPORT.search(line) and path not in DYNAMIC_IMPORT_ALLOWED:
+    for number, name in qualified_names(source):
+        if CLOCK.fullmatch(name) and path != "src/tracemill/core/ids.py":
+            problems.append(f"{path}:{number} {name} reads the clock or makes an id; core/ids.py does that")
+        if DYNAMIC_IMPORT.fullmatch(name) and path not in DYNAMIC_IMPORT_ALLOWED:
             problems.append(f"{path}:{number} imports by name; say why in DYNAMIC_IMPORT_ALLOWED or import plainly")
     problems.extend(
         f"{path}:{node.lineno} catches everything without a comment that says why"
@@ -159,12 +199,38 @@ def habit_problems(path: str, source: str) -> list[str]:
     return problems
 
 
+def qualified_names(source: str) -> list[tuple[int, str]]:
+    """Every dotted name a source uses, with its line, written as what it was imported as: aliases hide nothing."""
+    tree = ast.parse(source)
+    known: dict[str, str] = {}
+    for node, _ in _import_nodes(source):
+        for alias in node.names:
+            if isinstance(node, ast.ImportFrom):
+                known[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+            elif alias.asname:
+                known[alias.asname] = alias.name
+
+    def written(node: ast.expr) -> str | None:
+        if isinstance(node, ast.Name):
+            return known.get(node.id, node.id)
+        if isinstance(node, ast.Attribute) and (inner := written(node.value)):
+            return f"{inner}.{node.attr}"
+        return None
+
+    return [
+        (node.lineno, name)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Name, ast.Attribute)) and (name := written(node))
+    ]
+
+
 def _catches_all(handler: ast.ExceptHandler) -> bool:
     """Whether a handler takes every exception and does not pass it on."""
-    caught = ast.unparse(handler.type) if handler.type is not None else "BaseException"
+    types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    caught = {"BaseException" if one is None else ast.unparse(one) for one in types}
     last = handler.body[-1]
     passes_on = isinstance(last, ast.Raise) and last.exc is None
-    return caught in ("Exception", "BaseException") and not passes_on
+    return bool(caught & {"Exception", "BaseException"}) and not passes_on
 
 
 def _explained(lines: list[str], number: int) -> bool:
