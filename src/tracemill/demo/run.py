@@ -84,7 +84,7 @@ class _Run:
     def run(self) -> dict[str, Any]:
         start = monotonic()
         self.say(f"The main job, from one end to the other, in {self.folder}\n")
-        self.say(f"{'stage':<9} {'what happened':<72} {'seconds':>7}")
+        self.say(f"{'stage':<9} {'what happened':<80} {'seconds':>7}")
         if self.source is None:
             self._capture()
         with Workspace.open(settings=load_settings({**_ALONE, "workspace": str(self.folder)})) as workspace:
@@ -94,7 +94,7 @@ class _Run:
             version = self._dataset(workspace)
             self._export(workspace, version)
             self._report(workspace)
-        self.say(f"{'in all':<82} {monotonic() - start:7.2f}")
+        self.say(f"{'in all':<90} {monotonic() - start:7.2f}")
         self._name_files()
         self._suggest(version)
         return asdict(self.demo)
@@ -102,7 +102,7 @@ class _Run:
     def _done(self, name: str, what: str, count: int, seconds: float | None = None) -> None:
         stage = Stage(name, what, count, monotonic() - self._began if seconds is None else seconds)
         self.demo.stages.append(stage)
-        self.say(f"{name:<9} {what:<72} {stage.seconds:7.2f}")
+        self.say(f"{name:<9} {what:<80} {stage.seconds:7.2f}")
         self._began = monotonic()
 
     # -- stages
