@@ -11,6 +11,8 @@ help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here; tracemill needs Python 3.11 or newer. Try: make PYTHON=python3.12 demo"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "tracemill needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 demo"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
@@ -49,4 +51,4 @@ lock: | $(VENV)/.made  ## Pin the newest versions that pyproject.toml allows
 	@sh scripts/lock.sh $(PYTHON)
 
 clean:  ## Remove the environment, caches and the demo's output
-	rm -rf $(VENV) $(DEMO_OUTPUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(DEMO_OUTPUT) $(DEMO_OUTPUT)-[0-9]* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
