@@ -33,6 +33,7 @@ from tracemill.sdk.segment import HEADER_BYTES, Frame, Segment, SegmentReader
 SPOOL, DEAD, SUMMARY = "spool", "dead", "summary.json"
 BATCH_BYTES = 8 * 1024 * 1024
 _FOLDED_REMEMBERED = 1000
+_DRAFT = ".new-"
 
 
 class ProducerFolder:
@@ -49,16 +50,18 @@ class ProducerFolder:
     def create(cls, workspace: Path, producer: str) -> ProducerFolder:
         """The folder of a new producer. Raises OSError when the workspace cannot be written."""
         path = workspace / SPOOL / producer
-        path.mkdir(parents=True, mode=0o700, exist_ok=True)
-        lock = _try_lock(path, fcntl.LOCK_EX, create=True)
+        draft = path.with_name(f"{_DRAFT}{producer}")  # nobody looks in here for what a dead process left
+        draft.mkdir(parents=True, mode=0o700)
+        lock = _try_lock(draft, fcntl.LOCK_EX, create=True)
         try:
             if lock is None:
-                raise OSError(f"{path} was locked by somebody else")
+                raise OSError(f"{draft} was locked by somebody else")
+            draft.rename(path)  # the lock belongs to the open file and comes along
             return cls(path, lock)
         except BaseException:  # whatever it was, the folder does not stay locked
             if lock is not None:
                 os.close(lock)
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)
             raise
 
     @classmethod
@@ -229,7 +232,7 @@ def abandoned(workspace: Path) -> Iterator[ProducerFolder]:
     """The folders of producers whose process is gone, locked one after another; the caller closes each."""
     root = workspace / SPOOL
     for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if path.is_dir() and path.name != DEAD:
+        if path.is_dir() and path.name != DEAD and not path.name.startswith(_DRAFT):
             folder = ProducerFolder.adopt(path)
             if folder is not None:
                 yield folder
@@ -397,7 +400,7 @@ def inspect(workspace: Path) -> SpoolHealth:
     for path in sorted(root.iterdir()) if root.is_dir() else []:
         if path.name == DEAD:
             health.dead_letters = sum(1 for _ in path.glob("*.json"))
-        elif path.is_dir() and path.name not in summary.folded:
+        elif path.is_dir() and not path.name.startswith(_DRAFT) and path.name not in summary.folded:
             producer = _inspect_producer(path, health.problems)
             health.producers.append(producer)
             health.counts = health.counts + producer.counts
