@@ -18,6 +18,7 @@ POISON = {
     "a lone surrogate": (b'{"a": "\\ud800"}', "invalid"),
     "a long integer": (b'{"a": 1' + b"0" * 5000 + b"}", "invalid"),
     "nested too deeply": (b"[" * 300 + b"]" * 300, "too_deep"),
+    "nested beyond every parser": (b'[{"a": "]"}, ' + b'{"a":[' * 50_000 + b"]}" * 50_000 + b"]", "too_deep"),
     "not a number": (b'{"a": NaN}', "invalid"),
     "marked bytes": (b'{"a": "\\u0000tm:bytes:QUI="}', "invalid"),
     "nothing": (b"null", "invalid"),
@@ -54,8 +55,11 @@ def test_a_poisoned_line_leaves_the_others_alone(name: str) -> None:
         (b"[NaN;NaN]", "malformed"),
         (b"[\xff]", "malformed"),
         (b"[" * 200_000, "too_deep"),
+        (b"[" * 50_000 + b"]" * 50_000 + b" x", "too_deep"),
+        (b'["' + b"[" * 50_000, "malformed"),
+        (b"[" + b"[" * 50_000 + b"]" * 50_000 + b', "', "too_deep"),
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_an_array_that_is_none_is_refused_whole(data: bytes, reason: str) -> None:
     records, (reject,) = decode_batch(data)

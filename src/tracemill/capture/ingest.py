@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from tracemill.core.records import AnyRecord
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _scanner = json.JSONDecoder(parse_int=str)  # only where an element ends matters, and int() refuses long numbers
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},"]', re.DOTALL)
+"""A whole text, a bracket, a comma, or the quote of a text that does not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,30 @@ def array_entries(data: bytes) -> list[bytes]:
     try:
         return list(_scanned(data.decode("utf-8-sig")))
     except RecursionError:
-        raise RecordError("too_deep", "an array nested too deeply to be read") from None
+        return _split(data)
     except ValueError as error:
         raise RecordError("malformed", f"cannot be parsed: {error}") from None
+
+
+def _split(data: bytes) -> list[bytes]:
+    """The elements of an array of which some are nested too deeply for any parser: found by its brackets alone."""
+    entries, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(data):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+            if depth == 1:
+                start = token.end()
+        elif mark in b"]}":
+            depth -= 1
+        if (mark == b"," and depth == 1) or (mark == b"]" and depth == 0):
+            entries.append(data[start : token.start()].strip())
+            start = token.end()
+        if depth == 0 or mark == b'"':
+            break
+    if depth != 0 or data[start:].strip():
+        raise RecordError("too_deep", "an array nested too deeply to be read, and torn or followed by something")
+    return entries
 
 
 def _scanned(text: str) -> Iterator[bytes]:
