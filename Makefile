@@ -39,7 +39,7 @@ test: $(VENV)/.dev  ## Lint, type-check and run every test
 
 lint: $(VENV)/.dev  ## Check style and formatting
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff format --check --quiet src tests benches scripts
 
 typecheck: $(VENV)/.dev  ## Check types, tests included
 	@$(BIN)/mypy
