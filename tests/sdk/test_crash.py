@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.sdk.support import MESSAGES, Memory, settings
+from tracemill.core.errors import DeliveryError
 from tracemill.core.records import Interaction
 from tracemill.sdk.client import Client
+from tracemill.sdk.delivery import Delivered
 from tracemill.sdk.spool import SPOOL, drain, inspect, read_summary
 
 WRITER = """
@@ -115,7 +117,15 @@ def test_two_processes_share_a_spool_and_the_living_adopts_the_dead(tmp_path: Pa
 
 
 def test_a_forked_child_is_a_producer_of_its_own(tmp_path: Path) -> None:
-    memory = Memory()
+    parent = os.getpid()
+
+    class ParentsOnly(Memory):
+        def deliver(self, items: Sequence[bytes]) -> Delivered:
+            if os.getpid() != parent:  # what a child puts into its copy of our memory is seen by nobody
+                raise DeliveryError("this is the child")
+            return super().deliver(items)
+
+    memory = ParentsOnly()
     client = Client(tmp_path, settings(tmp_path), lambda: memory)
     client.capture(Interaction, {"messages": MESSAGES, "intent": "parent"})
     reading, writing = os.pipe()
