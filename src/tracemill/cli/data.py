@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from tracemill.cli.opening import AlreadyJson, Folder, Json, open_workspace, options_of, origins_of, settings_of
 from tracemill.cli.output import complain, emit_json, progress, say, table
 from tracemill.core.errors import SettingError, TracemillError
-from tracemill.core.settings import Settings, setting_table
+from tracemill.core.settings import SettingInfo, Settings, setting_table
 
 
 def init(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
@@ -240,9 +241,19 @@ def settings(context: typer.Context, workspace: Folder = None, json: Json = Fals
     options = options_of(context, workspace, json)
     in_force, origins = settings_of(options), origins_of(options)
     rows = [
-        {"name": row.name, "value": getattr(in_force, row.name), "origin": origins[row.name], "default": row.default}
+        {"name": row.name, "value": _shown(row, in_force), "origin": origins[row.name], "default": row.default}
         for row in setting_table()
     ]
     if options.json:
         emit_json(rows)
     table(options, "", ["setting", "value", "from"], [[row["name"], str(row["value"]), row["origin"]] for row in rows])
+
+
+def _shown(row: SettingInfo, in_force: Settings) -> Any:
+    """A value as it may be printed: secrets only by whether they are set, addresses without their password."""
+    value = getattr(in_force, row.name)
+    if row.secret:
+        return "(set)" if value else ""
+    if isinstance(value, str):
+        return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", value)
+    return msgspec.to_builtins(value)

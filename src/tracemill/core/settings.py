@@ -22,8 +22,30 @@ CONFIG_VARIABLE = "TRACEMILL_CONFIG"
 _KIB, _MIB = 1024, 1024 * 1024
 
 
-def _also(description: str, *names: str) -> Meta:
-    return Meta(description=description, extra={"also": names})
+def _also(description: str, *names: str, secret: bool = False) -> Meta:
+    return Meta(description=description, extra={"also": names, "secret": secret})
+
+
+class DataCollectorSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``data_collector`` part of a Lightspeed configuration, accepted as it is; `tracemill ship` reads it."""
+
+    enabled: bool = False
+    ingress_server_url: str | None = None
+    ingress_server_auth_token: str | None = None
+    ingress_content_service_name: str | None = None
+    collection_interval: Annotated[int, Meta(ge=0)] = 7200
+    cleanup_after_send: bool = True
+    connection_timeout_seconds: Annotated[int, Meta(gt=0)] = 30
+
+
+class UserDataCollection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``user_data_collection`` section of a Lightspeed configuration, under its own names."""
+
+    feedback_enabled: bool = False
+    feedback_storage: str | None = None
+    transcripts_enabled: bool = False
+    transcripts_storage: str | None = None
+    data_collector: DataCollectorSection = DataCollectorSection()
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +114,75 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store_cache_bytes: Annotated[
         int, Meta(ge=_MIB), _also("Memory for message chains kept at hand while writing and scanning.")
     ] = 32 * _MIB
+    endpoint: Annotated[
+        str,
+        _also("URL of a tracemill server the SDK delivers to. Empty: the store of the workspace itself."),
+    ] = ""
+    api_key: Annotated[str, _also("API key the SDK sends to the endpoint.", secret=True)] = ""
+    http_timeout_seconds: Annotated[
+        float, Meta(gt=0), _also("Longest wait for the endpoint to connect, or for its next bytes.")
+    ] = 10.0
+    host: Annotated[str, _also("Address the server listens on. Beyond loopback only with API keys or JWT set up.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535), _also("Port the server listens on; 0 takes a free one.")] = 8321
+    body_max_bytes: Annotated[
+        int, Meta(ge=1024), _also("Size of a request's body at most, as sent and when decompressed.")
+    ] = 64 * _MIB
+    decompression_max_ratio: Annotated[
+        int, Meta(ge=2), _also("How many times its compressed size a body may grow to, beyond the first MiB.")
+    ] = 100
+    batch_max_records: Annotated[int, Meta(ge=1), _also("Records the server takes in one request at most.")] = 10_000
+    page_max_records: Annotated[int, Meta(ge=1), _also("Records the server gives in one page at most.")] = 1000
+    request_timeout_seconds: Annotated[
+        float, Meta(gt=0), _also("Longest time a client may take to send a request's body.")
+    ] = 60.0
+    ingest_queue_bytes: Annotated[
+        int,
+        Meta(ge=_MIB),
+        _also("Encoded records waiting for the store at most; beyond it the server answers 503 with Retry-After."),
+    ] = 128 * _MIB
+    rate_limit_per_minute: Annotated[
+        int, Meta(ge=0), _also("Requests a minute each key may make of this process; 0 is no limit.")
+    ] = 0
+    cors_origins: Annotated[
+        str, _also("Origins whose pages may call the server, separated by commas. Empty: none.")
+    ] = ""
+    shutdown_timeout_seconds: Annotated[
+        float, Meta(gt=0), _also("Longest wait for requests under way when the server is told to stop.")
+    ] = 20.0
+    upstream_url: Annotated[
+        str,
+        _also("Base URL of the OpenAI-compatible API behind the proxy and the Lightspeed routes, with its `/v1`."),
+    ] = ""
+    upstream_api_key: Annotated[str, _also("Key for that API. It never reaches a client.", secret=True)] = ""
+    upstream_model: Annotated[str, _also("Model the Lightspeed routes ask when the query names none.")] = ""
+    upstream_provider: Annotated[str, _also("Provider name written into the proxy's records.")] = "openai"
+    upstream_timeout_seconds: Annotated[
+        float, Meta(gt=0), _also("Longest wait for the API behind the proxy to begin or go on with its answer.")
+    ] = 300.0
+    jwt_issuer: Annotated[str, _also("Issuer (`iss`) of accepted bearer tokens. Empty: tokens are not accepted.")] = ""
+    jwt_audience: Annotated[str, _also("Audience (`aud`) a bearer token must be for.")] = "tracemill"
+    jwt_jwks: Annotated[
+        str,
+        _also("URL or file of the issuer's public keys (JWKS). Empty: found by the issuer's OpenID configuration."),
+    ] = ""
+    jwt_user_claim: Annotated[str, _also("Claim that holds the user's id.")] = "sub"
+    jwt_scope_claim: Annotated[
+        str, _also("Claim that holds scopes (text or list); `tracemill:admin` and `admin` both mean admin.")
+    ] = "scope"
+    pending_quiet_seconds: Annotated[
+        float,
+        Meta(ge=0),
+        _also("How long parts of a record that arrive apart (a span and its log events) must be quiet to be joined."),
+    ] = 2.0
+    pending_expire_seconds: Annotated[
+        float, Meta(gt=0), _also("After how long a record is made of the parts that came, missing ones or not.")
+    ] = 600.0
+    user_data_collection: Annotated[
+        UserDataCollection,
+        _also("Lightspeed's section of that name: transcripts and feedback also written as its JSON files. File only."),
+    ] = UserDataCollection()
 
 
 class SettingInfo(Struct, frozen=True):
@@ -102,9 +193,12 @@ class SettingInfo(Struct, frozen=True):
     default: Any
     environment: tuple[str, ...]
     description: str
+    secret: bool = False
 
 
 def _type_name(info: msgspec.inspect.Type) -> str:
+    if isinstance(info, msgspec.inspect.StructType):
+        return "section"
     if isinstance(info, msgspec.inspect.LiteralType):
         return " | ".join(str(value) for value in info.values)
     return type(info).__name__.removesuffix("Type").lower()
@@ -122,10 +216,11 @@ def setting_table() -> list[SettingInfo]:
         while isinstance(metadata, msgspec.inspect.Metadata):
             schema, extra = metadata.extra_json_schema or schema, metadata.extra or extra
             metadata = metadata.type
-        names = (f"TRACEMILL_{field.name.upper()}", *extra.get("also", ()))
-        rows.append(
-            SettingInfo(field.name, _type_name(metadata), field.default, names, (schema or {}).get("description", ""))
-        )
+        section = isinstance(metadata, msgspec.inspect.StructType)  # text cannot hold one
+        names = () if section else (f"TRACEMILL_{field.name.upper()}", *extra.get("also", ()))
+        default = "" if section else field.default
+        meaning = (schema or {}).get("description", "")
+        rows.append(SettingInfo(field.name, _type_name(metadata), default, names, meaning, bool(extra.get("secret"))))
     return rows
 
 

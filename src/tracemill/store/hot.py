@@ -7,23 +7,28 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import zstandard
 from sqlalchemy import Connection, Engine, Select, and_, func, select, text, true
 
+from tracemill.core.access import ApiKey
 from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import from_microseconds, id_bytes, microseconds
+from tracemill.core.pending import PendingPart
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
 from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
 from tracemill.store.erase import erase_records
+from tracemill.store.keys import note_use, put_key, read_key, read_keys
 from tracemill.store.migrate import upgrade
 from tracemill.store.names import column_text
+from tracemill.store.pending import count_parts, drop_parts, idle_keys, parts_of, put_parts
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import read_daily, read_tools
 from tracemill.store.rows import TYPE_CODES
@@ -98,6 +103,53 @@ class HotStore:
         """See :class:`tracemill.store.base.Store`."""
         with self._write_lock, writing(self._engine) as connection:
             put_in_quarantine(connection, [Rejected(Refusal(0, None, reason, message), raw)], source)
+
+    def pending_put(self, parts: Sequence[PendingPart]) -> None:
+        """Keep parts of records that arrive apart; committed when it returns. The same part again changes nothing."""
+        if parts:
+            with self._write_lock, writing(self._engine) as connection:
+                put_parts(connection, parts)
+
+    def pending_drop(self, source: str, keys: Sequence[str]) -> None:
+        """Remove every part of the keys: their records are made."""
+        if keys:
+            with self._write_lock, writing(self._engine) as connection:
+                drop_parts(connection, source, keys)
+
+    def pending_of(self, source: str, keys: Sequence[str]) -> dict[str, list[PendingPart]]:
+        """The parts of each key that has any, in the order of their names."""
+        with reading(self._engine) as connection:
+            return parts_of(connection, source, keys)
+
+    def pending_idle(self, source: str, older_than: datetime, limit: int = 1000) -> list[str]:
+        """Keys of which no part has come since a moment, those that wait longest first."""
+        with reading(self._engine) as connection:
+            return idle_keys(connection, source, older_than, limit)
+
+    def pending_count(self) -> int:
+        """How many parts wait."""
+        with reading(self._engine) as connection:
+            return count_parts(connection)
+
+    def put_key(self, key: ApiKey) -> None:
+        """Store an API key, in place of the one of the same id."""
+        with self._write_lock, writing(self._engine) as connection:
+            put_key(connection, key)
+
+    def note_key_use(self, identity: str, moment: datetime) -> None:
+        """Remember when a key was used last."""
+        with self._write_lock, writing(self._engine) as connection:
+            note_use(connection, identity, moment)
+
+    def keys(self) -> list[ApiKey]:
+        """Every API key, revoked ones too, oldest first."""
+        with reading(self._engine) as connection:
+            return read_keys(connection)
+
+    def key(self, identity: str) -> ApiKey | None:
+        """The API key of an id."""
+        with reading(self._engine) as connection:
+            return read_key(connection, identity)
 
     def erase(self, ids: Sequence[str]) -> int:
         """See :class:`tracemill.store.base.Store`."""

@@ -149,3 +149,25 @@ daily_tools = Table(
     Column("timed", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# Parts of records that arrive apart; gone once their record is made.
+pending = Table(
+    "pending",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Keys by which programs and people are known to the server. `body` holds everything but what changes with use.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("last_used", BigInteger),
+    sqlite_with_rowid=False,
+)
