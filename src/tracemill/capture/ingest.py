@@ -13,6 +13,8 @@ from tracemill.core.codec import decode_json
 from tracemill.core.errors import RecordError
 from tracemill.core.records import AnyRecord
 
+WHOLE = "batch"
+"""The place of a Reject that is a whole array."""
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _scanner = json.JSONDecoder(parse_int=str)  # only where an element ends matters, and int() refuses long numbers
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},"]', re.DOTALL)
@@ -37,8 +39,8 @@ def decode_line(line: bytes, place: str) -> AnyRecord | Reject:
         return Reject(place, error.reason, error.message, line)
 
 
-def decode_batch(data: bytes) -> tuple[list[AnyRecord], list[Reject]]:
-    """The records of a JSON array or of lines of JSON, and what was refused of it; no entry harms another.
+def decode_entries(data: bytes) -> list[AnyRecord | Reject]:
+    """The elements of a JSON array or of lines of JSON, in their order; no entry harms another.
 
     An array that cannot be parsed as a whole (torn, or with something after it) is refused whole, as one Reject.
     """
@@ -46,11 +48,16 @@ def decode_batch(data: bytes) -> tuple[list[AnyRecord], list[Reject]]:
         try:
             entries = [(f"entry {index}", entry) for index, entry in enumerate(array_entries(data))]
         except RecordError as error:
-            return [], [Reject("batch", error.reason, error.message, data)]
+            return [Reject(WHOLE, error.reason, error.message, data)]
     else:
         lines = enumerate(data.replace(b"\r\n", b"\n").split(b"\n"), 1)
         entries = [(f"line {number}", line) for number, line in lines if line.strip()]
-    found = [decode_line(entry, place) for place, entry in entries]
+    return [decode_line(entry, place) for place, entry in entries]
+
+
+def decode_batch(data: bytes) -> tuple[list[AnyRecord], list[Reject]]:
+    """The same, told apart: the records, and what was refused."""
+    found = decode_entries(data)
     records = [entry for entry in found if not isinstance(entry, Reject)]
     return records, [entry for entry in found if isinstance(entry, Reject)]
 

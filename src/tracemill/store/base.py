@@ -25,11 +25,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of a batch. ``stored + duplicates + len(refused)`` is its length."""
+    """What became of a batch. ``stored + duplicates + len(refused)`` is its length.
+
+    ``repeated`` are the places in the batch of those that were stored already.
+    """
 
     stored: int
     duplicates: int
     refused: tuple[Refusal, ...]
+    repeated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class Filter:
     ``types`` are record tags (``interaction``, ``feedback``…). ``user`` is a pseudonym. ``since`` is inclusive and
     ``until`` exclusive, by the record's time. ``after`` (exclusive) and ``up_to`` (inclusive) are watermarks: places in
     the order of storing. ``success`` and ``model`` are an interaction's, ``model`` the one that answered.
+    ``visible_to`` is a pseudonym: what that person did or said, and what belongs to an interaction of theirs.
     """
 
     types: tuple[str, ...] = ()
@@ -53,6 +58,7 @@ class Filter:
     until: datetime | None = None
     after: int = 0
     up_to: int | None = None
+    visible_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,9 @@ class Store(Protocol):
 
     def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
         """Every record that passes the filter, in the order of storing, in bounded memory."""
+
+    def page(self, where: Filter | None = None, limit: int = 500) -> list[tuple[int, AnyRecord]]:
+        """The first records that pass the filter, each with its watermark: the ``after`` of the next page."""
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that are stored."""

@@ -7,12 +7,13 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, Engine, Select, and_, func, select, text, true
+from sqlalchemy import Connection, Engine, Select, and_, func, or_, select, text, true
 
 from tracemill.core.access import ApiKey
 from tracemill.core.codec import encode, marked_text
@@ -131,22 +132,22 @@ class HotStore:
         with reading(self._engine) as connection:
             return count_parts(connection)
 
-    def put_key(self, key: ApiKey) -> None:
+    def put_api_key(self, key: ApiKey) -> None:
         """Store an API key, in place of the one of the same id."""
         with self._write_lock, writing(self._engine) as connection:
             put_key(connection, key)
 
-    def note_key_use(self, identity: str, moment: datetime) -> None:
+    def note_api_key_use(self, identity: str, moment: datetime) -> None:
         """Remember when a key was used last."""
         with self._write_lock, writing(self._engine) as connection:
             note_use(connection, identity, moment)
 
-    def keys(self) -> list[ApiKey]:
+    def api_keys(self) -> list[ApiKey]:
         """Every API key, revoked ones too, oldest first."""
         with reading(self._engine) as connection:
             return read_keys(connection)
 
-    def key(self, identity: str) -> ApiKey | None:
+    def api_key(self, identity: str) -> ApiKey | None:
         """The API key of an id."""
         with reading(self._engine) as connection:
             return read_key(connection, identity)
@@ -179,19 +180,19 @@ class HotStore:
 
     def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
         """See :class:`tracemill.store.base.Store`. Each page is a read transaction of its own."""
-        last = (where or Filter()).after
-        while True:
-            with reading(self._engine) as connection:
-                condition = self._condition(connection, where or Filter())
-            if condition is None:
-                return
-            statement = select(records).where(condition, records.c.place > last).order_by(records.c.place).limit(page)
-            found = self._page(statement)
-            if not found:
-                return
-            last = found[-1][0]
+        wanted = where or Filter()
+        while found := self.page(wanted, page):
             for _, record in found:
                 yield record
+            wanted = replace(wanted, after=found[-1][0])
+
+    def page(self, where: Filter | None = None, limit: int = 500) -> list[tuple[int, AnyRecord]]:
+        """See :class:`tracemill.store.base.Store`."""
+        with reading(self._engine) as connection:
+            condition = self._condition(connection, where or Filter())
+        if condition is None:
+            return []
+        return self._page(select(records).where(condition).order_by(records.c.place).limit(limit))
 
     def _page(self, statement: Select[Any]) -> list[tuple[int, AnyRecord]]:
         with self._reader.lock, reading(self._engine) as connection:
@@ -209,6 +210,7 @@ class HotStore:
             "conversation": where.conversation_id,
             "session": where.session_id,
             "person": where.user,
+            "viewer": where.visible_to,
             "model": where.model,
         }
         given = {column: column_text(marked_text(value)) for column, value in texts.items() if value is not None}
@@ -218,6 +220,10 @@ class HotStore:
             numbers = self._reader.names.numbers(connection, [*given.values(), *platforms], create=False)
         if any(value not in numbers for value in given.values()):
             return None
+        viewer = given.pop("viewer", None)
+        if viewer is not None:
+            own = select(columns.id).where(columns.person == numbers[viewer])
+            conditions.append(or_(columns.person == numbers[viewer], columns.interaction.in_(own)))
         conditions.extend(columns[column] == numbers[value] for column, value in given.items())
         if platforms:
             conditions.append(columns.platform.in_([numbers[name] for name in platforms if name in numbers]))

@@ -112,29 +112,30 @@ class Writer:
         """Store what is new, quarantine what is refused, in the transaction of ``connection``."""
         if self._reader.refresh(connection):
             self.forget()
-        fresh, duplicates = self._new_ones(connection, candidates, rejected)
+        fresh, repeated = self._new_ones(connection, candidates, rejected)
         if fresh:
             self._store(connection, fresh)
         put_in_quarantine(connection, rejected, source)
-        return Appended(len(fresh), duplicates, tuple(entry.refusal for entry in rejected))
+        refused = tuple(entry.refusal for entry in rejected)
+        return Appended(len(fresh), len(repeated), refused, tuple(repeated))
 
     def _new_ones(
         self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected]
-    ) -> tuple[list[Candidate], int]:
+    ) -> tuple[list[Candidate], list[int]]:
         existing = self._existing(connection, [id_bytes(candidate.plain["id"]) for candidate in candidates])
         fresh: dict[str, Candidate] = {}
-        duplicates = 0
+        repeated: list[int] = []
         for candidate in candidates:
             identity = candidate.plain["id"]
             known = existing.get(identity) or (fresh[identity].item if identity in fresh else None)
             if known is None:
                 fresh[identity] = candidate
             elif known == candidate.item or _same(known, candidate.item):
-                duplicates += 1
+                repeated.append(candidate.index)
             else:
                 message = "this id is stored with another body; what is stored was kept"
                 rejected.append(Rejected(Refusal(candidate.index, identity, "conflict", message), candidate.item))
-        return list(fresh.values()), duplicates
+        return list(fresh.values()), repeated
 
     def _existing(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
         """The canonical bytes of those ids that are stored."""

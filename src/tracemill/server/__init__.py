@@ -1,0 +1,1 @@
+"""The HTTP server: thin handlers over the workspace."""

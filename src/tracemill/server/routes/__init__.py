@@ -1,0 +1,8 @@
+"""One module a family of routes; each has a ``router``."""
+
+from __future__ import annotations
+
+from tracemill.server.routes import health, records
+
+FAMILIES = (records, health)
+"""Every family, in the order the documentation lists them."""
