@@ -25,27 +25,22 @@ def viewer_of(principal: Principal) -> str | None:
     return principal.user.pseudonym if principal.user is not None else _NOBODY
 
 
-def may_see(store: HotStore, principal: Principal, record: AnyRecord) -> bool:
-    """Whether a record is in the principal's project, and their own or one they may review. Raises StoreError."""
-    owner: AnyRecord | None = record
-    belongs_to = getattr(record, "interaction_id", None)
-    if belongs_to is not None and not isinstance(record, Interaction):
+def visible(store: HotStore, principal: Principal, record_id: str) -> AnyRecord | None:
+    """A record the principal may see: of their project, and their own or one they may review. Raises StoreError."""
+    record = store.get(record_id, visible_to=viewer_of(principal))
+    if record is None or principal.project is None:
+        return record
+    platform = record.platform
+    if platform is None and (belongs_to := getattr(record, "interaction_id", None)) is not None:
         owner = store.get(belongs_to)
-    if principal.project is not None:
-        platform = record.platform or (owner.platform if owner is not None else None)
-        if platform != principal.project:
-            return False
-    if principal.sees_everything:
-        return True
-    mine = viewer_of(principal)
-    users = [getattr(one, "user", None) for one in (record, owner) if one is not None]
-    return any(user is not None and user.pseudonym == mine for user in users)
+        platform = owner.platform if owner is not None else None
+    return record if platform == principal.project else None
 
 
 def related(store: HotStore, principal: Principal, interaction_id: str) -> dict[str, list[AnyRecord]] | None:
     """An interaction and what belongs to it, by kind; None where there is none to be seen. Raises StoreError."""
-    interaction = store.get(interaction_id)
-    if not isinstance(interaction, Interaction) or not may_see(store, principal, interaction):
+    interaction = visible(store, principal, interaction_id)
+    if not isinstance(interaction, Interaction):
         return None
     groups: dict[str, list[AnyRecord]] = {"interaction": [interaction], **{name: [] for name in _GROUPS.values()}}
     for _, record in store.page(Filter(interaction_id=interaction_id), _MOST_RELATED):

@@ -132,8 +132,8 @@ class Store(Protocol):
     def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
         """The newest refused items, newest first."""
 
-    def get(self, record_id: str) -> AnyRecord | None:
-        """One record, exactly as it was written, or None."""
+    def get(self, record_id: str, *, visible_to: str | None = None) -> AnyRecord | None:
+        """One record, exactly as it was written, or None; with ``visible_to`` only if that person may see it (Filter)."""
 
     def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
         """Every record that passes the filter, in the order of storing, in bounded memory."""

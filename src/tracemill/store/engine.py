@@ -18,6 +18,12 @@ BUSY_TIMEOUT_SECONDS = 15.0
 """How long a writer waits for another process's transaction before it gives up."""
 _ADVISORY_LOCK = 0x7472616365  # "trace": PostgreSQL has no one-writer rule of its own
 _IMMEDIATE = {"tracemill_begin": "IMMEDIATE"}
+APPLICATION_ROLE = "tracemill_application"
+"""The PostgreSQL role every transaction takes: it owns nothing and cannot pass by row-level security."""
+_ASSUME = text(
+    "SELECT set_config('role', :role, true), set_config('tracemill.scope', :scope, true),"
+    " set_config('tracemill.person', :person, true)"
+)
 
 
 def open_engine(url: str) -> Engine:
@@ -69,15 +75,28 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that holds the one write lock from its beginning; commits at the end, rolls back on an error."""
     with translated(), engine.connect().execution_options(**_IMMEDIATE) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
+            _assume(connection, None)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         yield connection
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that sees one state of the database. Keep it short: a long one keeps SQLite's log from shrinking."""
+def reading(engine: Engine, viewer: int | None = None) -> Iterator[Connection]:
+    """A transaction that sees one state of the database. Keep it short: a long one keeps SQLite's log from shrinking.
+
+    With a ``viewer`` (the number of a pseudonym in ``names``) PostgreSQL itself shows that person's rows of ``records`` and
+    nothing else.
+    """
     with translated(), engine.connect() as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            _assume(connection, viewer)
         yield connection
+
+
+def _assume(connection: Connection, viewer: int | None) -> None:
+    """Take the application's role and say for whom, until this transaction ends (as SET LOCAL does)."""
+    scope, person = ("service", "") if viewer is None else ("user", str(viewer))
+    connection.execute(_ASSUME, {"role": APPLICATION_ROLE, "scope": scope, "person": person})
 
 
 @contextmanager

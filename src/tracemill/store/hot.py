@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, Engine, Select, and_, func, or_, select, text, true
+from sqlalchemy import Connection, Engine, and_, func, or_, select, text, true
 
 from tracemill.core.access import ApiKey
 from tracemill.core.codec import encode, marked_text
@@ -169,13 +169,13 @@ class HotStore:
 
     # -- reading
 
-    def get(self, record_id: str) -> AnyRecord | None:
+    def get(self, record_id: str, *, visible_to: str | None = None) -> AnyRecord | None:
         """See :class:`tracemill.store.base.Store`."""
         try:
             raw = id_bytes(record_id)
         except ValueError:
             return None
-        found = self._page(select(records).where(records.c.id == raw))
+        found = self._select(records.c.id == raw, visible_to, 1)
         return found[0][1] if found else None
 
     def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
@@ -188,19 +188,37 @@ class HotStore:
 
     def page(self, where: Filter | None = None, limit: int = 500) -> list[tuple[int, AnyRecord]]:
         """See :class:`tracemill.store.base.Store`."""
+        wanted = where or Filter()
         with reading(self._engine) as connection:
-            condition = self._condition(connection, where or Filter())
-        if condition is None:
-            return []
-        return self._page(select(records).where(condition).order_by(records.c.place).limit(limit))
+            condition = self._condition(connection, wanted)
+        return [] if condition is None else self._select(condition, wanted.visible_to, limit)
 
-    def _page(self, statement: Select[Any]) -> list[tuple[int, AnyRecord]]:
+    def _select(self, condition: Any, visible_to: str | None, limit: int) -> list[tuple[int, AnyRecord]]:
+        """The first records that meet a condition, in the order of storing, of those a person may see."""
+        if visible_to is not None:
+            places = self._visible(condition, visible_to, limit)
+            condition = records.c.place.in_(places)
+        statement = select(records).where(condition).order_by(records.c.place).limit(limit)
         with self._reader.lock, reading(self._engine) as connection:
             self._reader.refresh(connection)
             rows = connection.execute(statement).all()
-            return [
-                (row.place, record) for row, record in zip(rows, self._reader.records(connection, rows), strict=True)
-            ]
+            found = self._reader.records(connection, rows)
+            return [(row.place, record) for row, record in zip(rows, found, strict=True)]
+
+    def _visible(self, condition: Any, pseudonym: str, limit: int) -> list[int]:
+        """Places a person may see. Their bodies are read apart: what they share with others' the person may not read."""
+        value = column_text(marked_text(pseudonym))
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            number = self._reader.names.numbers(connection, [value], create=False).get(value)
+        if number is None:
+            return []
+        columns = records.c
+        own = select(columns.id).where(columns.person == number)
+        visible = and_(condition, or_(columns.person == number, columns.interaction.in_(own)))
+        with reading(self._engine, viewer=number) as connection:
+            statement = select(columns.place).where(visible).order_by(columns.place).limit(limit)
+            return [place for (place,) in connection.execute(statement)]
 
     def _condition(self, connection: Connection, where: Filter) -> Any:
         """The SQL condition of a filter, or None when it names something the store does not hold."""
@@ -210,7 +228,6 @@ class HotStore:
             "conversation": where.conversation_id,
             "session": where.session_id,
             "person": where.user,
-            "viewer": where.visible_to,
             "model": where.model,
         }
         given = {column: column_text(marked_text(value)) for column, value in texts.items() if value is not None}
@@ -220,10 +237,6 @@ class HotStore:
             numbers = self._reader.names.numbers(connection, [*given.values(), *platforms], create=False)
         if any(value not in numbers for value in given.values()):
             return None
-        viewer = given.pop("viewer", None)
-        if viewer is not None:
-            own = select(columns.id).where(columns.person == numbers[viewer])
-            conditions.append(or_(columns.person == numbers[viewer], columns.interaction.in_(own)))
         conditions.extend(columns[column] == numbers[value] for column, value in given.items())
         if platforms:
             conditions.append(columns.platform.in_([numbers[name] for name in platforms if name in numbers]))

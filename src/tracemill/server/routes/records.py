@@ -16,7 +16,7 @@ from tracemill.server.batches import MEDIA_TYPE, Batch, answer_of, read_batch
 from tracemill.server.bodies import read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
-from tracemill.server.reading import may_see, related, viewer_of
+from tracemill.server.reading import related, viewer_of, visible
 from tracemill.store.base import Filter
 
 router = APIRouter(tags=["records"])
@@ -114,8 +114,8 @@ async def read_records(
 async def read_record(request: Request, record_id: str, principal: Annotated[Principal, needs("user")]) -> Response:
     """The record as it was written; 404 also for one that is somebody else's."""
     context = context_of(request)
-    record = await context.run(context.workspace.store.get, record_id)
-    if record is None or not await context.run(may_see, context.workspace.store, principal, record):
+    record = await context.run(visible, context.workspace.store, principal, record_id)
+    if record is None:
         raise ApiError(404, "not_found", "there is no such record, or it is not yours")
     return Response(encode_json(record), media_type="application/json")
 

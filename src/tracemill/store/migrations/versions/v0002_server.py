@@ -7,8 +7,61 @@ revision = "0002"
 down_revision = "0001"
 
 
+ROLE = "tracemill_application"
+TABLES = (
+    "api_keys", "chains", "counters", "daily", "daily_tools", "dictionaries", "names", "parts", "pending", "quarantine",
+    "records",
+)  # fmt: skip
+SERVICE = "(SELECT current_setting('tracemill.scope', true)) = 'service'"
+PERSON = "(SELECT nullif(current_setting('tracemill.person', true), '')::integer)"
+
+
 def upgrade() -> None:
-    """Make both tables."""
+    """Make both tables, and on PostgreSQL let nobody see a row who does not say for whom."""
+    _tables()
+    if op.get_bind().dialect.name == "postgresql":
+        _row_level_security()
+
+
+def _row_level_security() -> None:
+    """The policies, and the role they hold for. They hold for the owner too (FORCE), so nothing passes them by mistake.
+
+    Whether an interaction is somebody's is asked by a function, since a policy cannot look into its own table; it runs as
+    the owner with its search path pinned, and answers for the person of the transaction only.
+    """
+    bind = op.get_bind()
+    schema = bind.dialect.identifier_preparer.quote(bind.execute(sa.text("SELECT current_schema()")).scalar_one())
+    op.execute(
+        f"""DO $$ BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
+                CREATE ROLE {ROLE} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END $$"""
+    )
+    op.execute(f"GRANT {ROLE} TO CURRENT_USER")
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}")
+    op.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {ROLE}")
+    for table in TABLES:
+        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {ROLE}")
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY service ON {table} USING ({SERVICE}) WITH CHECK ({SERVICE})")
+    op.execute(  # nothing in it comes from outside
+        f"""CREATE FUNCTION tracemill_owns(wanted bytea) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+            SET search_path = pg_catalog, {schema} SET tracemill.scope = 'service'
+            AS $$ SELECT EXISTS (SELECT FROM {schema}.records WHERE id = wanted AND person = {PERSON}) $$"""  # noqa: S608
+    )
+    op.execute("REVOKE ALL ON FUNCTION tracemill_owns(bytea) FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION tracemill_owns(bytea) TO {ROLE}")
+    op.execute(
+        f"""CREATE POLICY person ON records FOR SELECT USING (
+            (SELECT current_setting('tracemill.scope', true)) = 'user'
+            AND (person = {PERSON} OR (interaction IS NOT NULL AND tracemill_owns(interaction))))"""
+    )
+
+
+def _tables() -> None:
     op.create_table(
         "pending",
         sa.Column("source", sa.Text(), nullable=False),
