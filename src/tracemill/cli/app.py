@@ -9,6 +9,7 @@ import typer
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.reports as reports
+import tracemill.cli.server as server
 from tracemill import __version__
 from tracemill.cli.output import Options
 
@@ -59,4 +60,10 @@ dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
 app.add_typer(dataset, name="dataset")
 app.command()(datasets.export)
+app.command()(server.serve)
+keys = typer.Typer(help="Make, list and revoke the API keys of the server.", no_args_is_help=True)
+keys.command()(server.create)
+keys.command(name="list")(server.list_)
+keys.command()(server.revoke)
+app.add_typer(keys, name="keys")
 app.command()(reports.demo)
