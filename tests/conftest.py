@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real trajectories (../shared/data) are not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL prefix of a real PostgreSQL server; a test adds a database name."""
+    if importlib.util.find_spec("pgserver") is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL is not tested: pgserver or psycopg is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pgserver.postgres_server
+
+        server = pgserver.postgres_server.get_server(tmp_path_factory.mktemp("postgres"))
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()

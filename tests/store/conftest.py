@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,6 @@ from tracemill.core.settings import load_settings
 from tracemill.store.hot import HotStore, open_store
 
 OpenStore = Callable[..., HotStore]
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL prefix of a real PostgreSQL server; a test adds a database name."""
-    if importlib.util.find_spec("pgserver") is None or importlib.util.find_spec("psycopg") is None:
-        pytest.skip("PostgreSQL is not tested: pgserver or psycopg is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        import pgserver.postgres_server
-
-        server = pgserver.postgres_server.get_server(tmp_path_factory.mktemp("postgres"))
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
 
 
 @pytest.fixture
