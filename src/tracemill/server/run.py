@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
+import socket
 import sys
 
 import uvicorn
@@ -33,7 +35,21 @@ def serve(settings: Settings, *, quiet: bool = False) -> None:
         "starting",
         extra={"fields": {"store": stored_at, "authentication": "keys" if guarded else "none, loopback only"}},
     )
-    uvicorn.Server(configured(settings)).run()
+    Server(configured(settings)).run()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which sets aside what it is made of once it is up.
+
+    A full collection would look through a quarter of a million objects of imported modules, 70 ms during which nobody is
+    answered. None of them ever becomes garbage, so the collector need not look at them.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
 
 def configured(settings: Settings) -> uvicorn.Config:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from tracemill.store.statements import insert_rows, look_up
 from tracemill.store.tables import names
@@ -58,7 +58,7 @@ class Names:
             self._remember(number, value)
             found[value] = number
         if create and (new := [value for value in missing if value not in found]):
-            following = (connection.execute(select(func.max(names.c.id))).scalar() or 0) + 1
+            following = (connection.exec_driver_sql("SELECT max(id) FROM names").scalar() or 0) + 1
             insert_rows(connection, names, [{"id": at, "value": value} for at, value in enumerate(new, following)])
             for number, value in enumerate(new, following):
                 self._remember(number, value)

@@ -19,9 +19,10 @@ from tracemill.store.dictionary import Compressor, dictionary_of
 from tracemill.store.names import Names
 from tracemill.store.parts import PartReader
 from tracemill.store.rows import assemble, named_columns
-from tracemill.store.tables import counters, dictionaries, records
+from tracemill.store.tables import dictionaries, records
 
 _encode = msgspec.msgpack.Encoder().encode
+_GENERATION = "SELECT value FROM counters WHERE name = 'generation'"  # as text: it is asked at every turn
 
 
 def _lineage_of_a_place() -> Select[Any]:
@@ -51,7 +52,7 @@ class Reader:
 
     def refresh(self, connection: Connection) -> bool:
         """Drop the caches when something may have been removed since they were filled. True when it did."""
-        generation = connection.execute(select(counters.c.value).where(counters.c.name == "generation")).scalar()
+        generation = connection.exec_driver_sql(_GENERATION).scalar()
         if generation == self._generation:
             return False
         self._generation = generation if generation is not None else 0

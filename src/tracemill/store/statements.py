@@ -71,15 +71,31 @@ def insert_or_ignore(connection: Connection, table: Table, rows: Sequence[dict[s
         connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
 
 
-def insert_or_add(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: Sequence[str]) -> None:
-    """Insert rows; where the key exists, add the columns named in ``sums`` to what is there."""
-    if not rows:
-        return
-    statement = _insert(connection, table)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(table.primary_key.columns),
-            set_={name: table.c[name] + statement.excluded[name] for name in sums},
-        ),
-        rows,
+@cache
+def _adding(
+    table: Table, dialect: Dialect, sums: tuple[str, ...], returned: str | None
+) -> tuple[str, Callable[[dict[str, Any]], Any]]:
+    inserting = (postgresql_insert if dialect.name == "postgresql" else sqlite_insert)(table)
+    statement: Any = inserting.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: table.c[name] + inserting.excluded[name] for name in sums},
     )
+    if returned is not None:
+        statement = statement.returning(table.c[returned])
+    compiled = statement.compile(dialect=dialect)
+    if compiled.positiontup is None:
+        return compiled.string, dict
+    return compiled.string, itemgetter(*compiled.positiontup)
+
+
+def insert_or_add(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: Sequence[str]) -> None:
+    """Insert rows that give every column; where the key exists, add the columns named in ``sums`` to what is there."""
+    if rows:
+        statement, values = _adding(table, connection.dialect, tuple(sums), None)
+        connection.exec_driver_sql(statement, [values(row) for row in rows])
+
+
+def add_to(connection: Connection, table: Table, row: dict[str, Any], column: str) -> int:
+    """Insert a row, or add its number in a column to what is there; the new number."""
+    statement, values = _adding(table, connection.dialect, (column,), column)
+    return int(connection.exec_driver_sql(statement, values(row)).scalar_one())

@@ -22,7 +22,7 @@ from tracemill.store.parts import PartWriter
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import Rollup
 from tracemill.store.rows import names_of, split
-from tracemill.store.statements import insert_or_add, insert_or_ignore, insert_rows, look_up
+from tracemill.store.statements import add_to, insert_or_ignore, insert_rows, look_up
 from tracemill.store.tables import chains as chains_table
 from tracemill.store.tables import counters, quarantine, records
 
@@ -211,9 +211,7 @@ class Writer:
 
 def advance(connection: Connection, name: str, by: int) -> int:
     """Add to a counter and return its new value."""
-    insert_or_add(connection, counters, [{"name": name, "value": by}], ("value",))
-    value = connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one()
-    return int(value)
+    return add_to(connection, counters, {"name": name, "value": by}, "value")
 
 
 def put_in_quarantine(connection: Connection, rejected: Iterable[Rejected], source: str) -> None:
