@@ -12,6 +12,7 @@ import pytest
 
 import tracemill
 from scripts.cli_page import page as cli_page
+from scripts.http_page import page as http_page
 from tracemill.core.records import RECORD_TYPES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,3 +68,7 @@ def test_public_names_are_sorted_and_exist() -> None:
 
 def test_the_changelog_begins_with_what_is_coming() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_routes_is_what_the_server_has() -> None:
+    assert (DOCS / "http.md").read_text(encoding="utf-8") == http_page(), "run: python -m scripts.http_page"

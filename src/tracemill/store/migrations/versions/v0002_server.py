@@ -39,7 +39,11 @@ def _row_level_security() -> None:
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END $$"""
     )
-    op.execute(f"GRANT {ROLE} TO CURRENT_USER")
+    op.execute(  # an administrator may have made the role and granted it to a login that may do neither
+        f"""DO $$ BEGIN
+            IF NOT pg_has_role(current_user, '{ROLE}', 'MEMBER') THEN GRANT {ROLE} TO CURRENT_USER; END IF;
+        END $$"""
+    )
     op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}")
     op.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {ROLE}")
     for table in TABLES:
