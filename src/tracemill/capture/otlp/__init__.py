@@ -1,0 +1,1 @@
+"""OpenTelemetry: spans and log events of language-model applications as records."""
