@@ -88,7 +88,8 @@ async def _settle_forever(context: Context) -> None:
     while True:
         await asyncio.sleep(_SETTLE_SECONDS)
         try:
-            context.metrics.pending.set(await context.run(settle_all, context.workspace.store, context.settings))
+            waiting = await context.run(settle_all, context.workspace.store, context.settings, context.pseudonymizer)
+            context.metrics.pending.set(waiting)
         except StoreError:
             logger.warning("settling_waits_for_the_store")
         except Exception as error:  # noqa: BLE001

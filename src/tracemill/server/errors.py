@@ -110,7 +110,7 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def _invalid(error: RequestValidationError) -> ApiError:
-    first = next(iter(error.errors()), {})
+    first: dict[str, Any] = next(iter(error.errors()), {})
     place = ".".join(str(part) for part in first.get("loc", ()) if part not in ("query", "path", "header"))
     return ApiError(
         422, "invalid", f"{place or 'the request'}: {first.get('msg', 'is not valid')}", param=place or None

@@ -56,12 +56,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """One log record; ``name`` is its event's name, the ids those of the span it was emitted in, where there was one."""
+    """One log record; ``name`` is its event's name, the ids those of the span it was emitted in, where there was one.
+
+    ``nanoseconds`` is the whole time it states: the messages of one call follow each other within a microsecond.
+    """
 
     name: str
     trace_id: str | None
     span_id: str | None
     time: datetime
+    nanoseconds: int
     attributes: dict[str, Any]
     body: Any
     resource: dict[str, Any]
@@ -158,11 +162,13 @@ def _log(record: Any, resource: dict[str, Any], scope: str) -> LogEvent:
     del scope
     attributes = _attributes(record.attributes)
     name = getattr(record, "event_name", "") or attributes.pop("event.name", "")
+    time = record.time_unix_nano or record.observed_time_unix_nano
     return LogEvent(
         str(name),
         record.trace_id.hex() or None,
         record.span_id.hex() or None,
-        _moment(record.time_unix_nano or record.observed_time_unix_nano),
+        _moment(time),
+        time,
         attributes,
         _value(record.body),
         resource,
@@ -250,6 +256,7 @@ def _json_log(record: dict[str, Any], resource: dict[str, Any], scope: str) -> L
         str(record["traceId"]).lower() if record.get("traceId") else None,
         str(record["spanId"]).lower() if record.get("spanId") else None,
         _moment(time),
+        time,
         attributes,
         _json_value(record.get("body")),
         resource,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracemill.server.routes import health, records
+from tracemill.server.routes import health, otlp, records
 
-FAMILIES = (records, health)
+FAMILIES = (records, otlp, health)
 """Every family, in the order the documentation lists them."""
