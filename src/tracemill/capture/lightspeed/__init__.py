@@ -1,0 +1,1 @@
+"""Lightspeed's protocol: questions answered through a model, feedback on the answers, and both as JSON files."""
