@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fake_model import FakeModel
+
 settings.register_profile("tracemill", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("tracemill")
 
@@ -37,3 +39,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+@pytest.fixture
+def fake_model() -> Iterator[FakeModel]:
+    """A model server of the tests' own."""
+    with FakeModel() as model:
+        yield model

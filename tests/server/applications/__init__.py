@@ -1,0 +1,1 @@
+"""Small applications as their users write them, run as processes of their own against a running server."""
