@@ -100,9 +100,9 @@ def write_json(root: Path, path: Path, content: Any) -> Path:
     Raises OSError, and SettingError where a link leads out of the root.
     """
     folder = path.parent
+    _inside(root, folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
-        raise SettingError(f"{folder} leads out of {root}", hint="Remove the symbolic link.")
+    _inside(root, folder)
     draft = folder / f".{path.stem}.{os.getpid()}.draft"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
@@ -116,6 +116,11 @@ def write_json(root: Path, path: Path, content: Any) -> Path:
         raise
     _sync(folder)
     return path
+
+
+def _inside(root: Path, folder: Path) -> None:
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
+        raise SettingError(f"{folder} leads out of {root}", hint="Remove the symbolic link.")
 
 
 def _sync(folder: Path) -> None:

@@ -27,6 +27,8 @@ from tracemill.core.records import (
 PRODUCER = "lightspeed"
 INTERRUPTED = "\n\n*Response stopped by the user.*"
 """What stands behind an answer its reader stopped: the reader sees it, the model did not say it."""
+REFUSED = "I cannot process this request due to policy restrictions."
+"""What a reader sees in place of an answer that a content filter held back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,11 @@ class Answer:
     def text(self) -> str:
         """The whole text."""
         return "".join(self.parts)
+
+    @property
+    def shown(self) -> str:
+        """What a reader sees: the text, or what the model refused with."""
+        return _shown(self.text, self.refusal, self.finish_reason)
 
     @property
     def input_tokens(self) -> int | None:
@@ -147,8 +154,16 @@ def question_of(turn: Interaction) -> str:
 
 def answer_shown(turn: Interaction) -> str:
     """The answer of a turn as its reader saw it."""
-    said = "" if turn.response is None else text(turn.response)
-    return said + INTERRUPTED if turn.completion_status == "interrupted" else said
+    response = turn.response or {}
+    shown = _shown(text(response), response.get("refusal"), turn.finish_reason)
+    return shown + INTERRUPTED if turn.completion_status == "interrupted" else shown
+
+
+def _shown(said: str, refusal: object, finish_reason: str | None) -> str:
+    refused = refusal if isinstance(refusal, str) else ""
+    if finish_reason == "content_filter":
+        return refused or REFUSED
+    return said or refused
 
 
 def turn_meant(request: FeedbackRequest, turns: Sequence[Interaction]) -> Interaction | None:

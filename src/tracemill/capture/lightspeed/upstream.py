@@ -25,8 +25,6 @@ _MOST_ERROR_BYTES = 64 * 1024
 _MOST_LINE_BYTES = 4 * 1024 * 1024
 _MOST_TOOL_CALLS = 128
 _FAILED = "Error while processing query"
-REFUSED = "I cannot process this request due to policy restrictions."
-"""What stands for the answer where a content filter left none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +107,6 @@ def wrong_end(answer: Answer, target: Target) -> ModelError | None:
         cause = "The model refused to generate a response due to content policy."
         return ModelError(500, _FAILED, cause, Failure(type="content_filter", message="a content filter held it back"))
     return None
-
-
-def shown_text(answer: Answer) -> str:
-    """The answer as it is shown: its text, or what it refused with."""
-    if answer.finish_reason == "content_filter":
-        return answer.refusal or REFUSED
-    return answer.text or answer.refusal or ""
 
 
 def _call(client: httpx.AsyncClient, target: Target, options: Mapping[str, Any]) -> Any:
