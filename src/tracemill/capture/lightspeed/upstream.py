@@ -1,16 +1,16 @@
 """Asking the model: an OpenAI-compatible chat completions API, at once or streamed, and what its errors mean here.
 
-Needs httpx, which the extra ``tracemill[server]`` installs.
+Needs aiohttp, which the extra ``tracemill[server]`` installs.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import aiohttp
 import msgspec
 
 from tracemill.capture.lightspeed.redact import redact
@@ -57,22 +57,22 @@ class ModelError(TracemillError):
         self.retry_after = retry_after
 
 
-async def ask(client: httpx.AsyncClient, target: Target, messages: Sequence[Message]) -> Answer:
+async def ask(client: aiohttp.ClientSession, target: Target, messages: Sequence[Message]) -> Answer:
     """The whole answer. Raises ModelError."""
     answer = Answer()
     try:
         async with _call(client, target, {"messages": messages}) as response:
-            body = await _read(response, MOST_BYTES if response.status_code == 200 else _MOST_ERROR_BYTES)
-            if response.status_code != 200:
+            body = await _read(response, MOST_BYTES if response.status == 200 else _MOST_ERROR_BYTES)
+            if response.status != 200:
                 raise _refused(target, response, body)
-    except (httpx.RequestError, httpx.InvalidURL) as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise _unreachable(target, error) from error
     _take_whole(answer, _object(body, target), target)
     return answer
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, messages: Sequence[Message], answer: Answer
+    client: aiohttp.ClientSession, target: Target, messages: Sequence[Message], answer: Answer
 ) -> AsyncGenerator[str, None]:
     """The pieces of the answer's text as they come; everything is also put into ``answer``.
 
@@ -83,7 +83,7 @@ async def stream(
     ended = False
     try:
         async with _call(client, target, options) as response:
-            if response.status_code != 200:
+            if response.status != 200:
                 raise _refused(target, response, await _read(response, _MOST_ERROR_BYTES))
             async with aclosing(_events(response, target)) as events:
                 async for data in events:
@@ -92,7 +92,7 @@ async def stream(
                         break
                     if piece := _take_chunk(answer, places, _object(data, target), target):
                         yield piece
-    except (httpx.RequestError, httpx.InvalidURL) as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise _unreachable(target, error) from error
     if not ended and answer.finish_reason is None:
         failure = Failure(type="stream_ended_early", message="the stream ended before the answer did")
@@ -109,17 +109,20 @@ def wrong_end(answer: Answer, target: Target) -> ModelError | None:
     return None
 
 
-def _call(client: httpx.AsyncClient, target: Target, options: Mapping[str, Any]) -> Any:
-    headers = {"Content-Type": "application/json"}
+def _call(
+    client: aiohttp.ClientSession, target: Target, options: Mapping[str, Any]
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
     if target.api_key:
         headers["Authorization"] = f"Bearer {target.api_key}"
     content = msgspec.json.encode({"model": target.model, **options})
-    return client.stream("POST", f"{target.url.rstrip('/')}/chat/completions", content=content, headers=headers)
+    address = f"{target.url.rstrip('/')}/chat/completions"
+    return client.post(address, data=content, headers=headers, allow_redirects=False)
 
 
-async def _read(response: httpx.Response, most: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     chunks, size = [], 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         chunks.append(chunk)
         size += len(chunk)
         if size > most:
@@ -127,10 +130,10 @@ async def _read(response: httpx.Response, most: int) -> bytes:
     return b"".join(chunks)[:most]
 
 
-async def _events(response: httpx.Response, target: Target) -> AsyncGenerator[bytes, None]:
+async def _events(response: aiohttp.ClientResponse, target: Target) -> AsyncGenerator[bytes, None]:
     """The data of server-sent events. Lines end at line feeds only: JSON may hold every other line separator as it is."""
     rest, size = b"", 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         size += len(chunk)
         if size > MOST_BYTES:
             raise _unusable(target, "the answer is too large")
@@ -227,13 +230,13 @@ def _merge(answer: Answer, places: dict[int, int], piece: dict[str, Any]) -> Non
             call["function"][name] += function[name]
 
 
-def _refused(target: Target, response: httpx.Response, body: bytes) -> ModelError:
+def _refused(target: Target, response: aiohttp.ClientResponse, body: bytes) -> ModelError:
     try:
         content = _object(body, target)
     except ModelError:
         content = {}
-    failure = _failure(content, default=f"http_{response.status_code}")
-    return _meaning(target, response.status_code, failure, response.headers.get("retry-after"))
+    failure = _failure(content, default=f"http_{response.status}")
+    return _meaning(target, response.status, failure, response.headers.get("retry-after"))
 
 
 def _said(target: Target, body: dict[str, Any]) -> ModelError:
@@ -269,7 +272,7 @@ def _too_long(target: Target, failure: Failure) -> ModelError:
 
 
 def _unreachable(target: Target, error: Exception) -> ModelError:
-    late = isinstance(error, httpx.TimeoutException)
+    late = isinstance(error, TimeoutError)
     cause = "The model did not answer in time." if late else "Connection error while trying to reach the model."
     failure = Failure(type=type(error).__name__, message=str(error))
     return ModelError(503, f"Unable to connect to {target.provider}", cause, failure)
