@@ -30,7 +30,7 @@ class Served:
     url: str
     context: Context
     app: Any
-    clients: list[httpx.Client] = field(default_factory=list)
+    clients: list[Any] = field(default_factory=list)
 
     @property
     def workspace(self) -> Workspace:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
@@ -22,8 +21,10 @@ from tracemill.server.committer import Committer
 from tracemill.server.context import Context
 from tracemill.server.metrics import Metrics
 from tracemill.server.observe import Observe, place_of
+from tracemill.server.recorder import Recorder
 from tracemill.server.routes import FAMILIES
 from tracemill.server.settling import settle_all
+from tracemill.server.upstream import open_client
 from tracemill.workspace import Workspace
 
 logger = logging.getLogger("tracemill.server")
@@ -64,11 +65,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     workspace = await asyncio.to_thread(Workspace.open, settings=settings)
     committer = Committer(workspace.store, app.state.metrics, settings.ingest_queue_bytes)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-    timeout = httpx.Timeout(settings.upstream_timeout_seconds, connect=10.0)
-    async with httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, trust_env=False) as client:
+    recorder = Recorder(workspace.path, settings, committer, app.state.metrics)
+    async with open_client(settings) as client:
         pseudonymizer = load_pseudonymizer(workspace.path, keep_raw=settings.keep_raw_user_ids)
-        context = Context(workspace, settings, committer, pseudonymizer, app.state.metrics, client)
+        context = Context(workspace, settings, committer, pseudonymizer, app.state.metrics, client, recorder)
         app.state.access = await asyncio.to_thread(Access, workspace.store, settings)
         app.state.context = context
         settling = asyncio.create_task(_settle_forever(context))
@@ -78,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             settling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await settling
+            await asyncio.to_thread(recorder.close)
             await asyncio.to_thread(committer.close)
             await asyncio.to_thread(workspace.close)
             logger.info("stopped")

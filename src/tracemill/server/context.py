@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar, cast
 
+import aiohttp
 import anyio.to_thread
-import httpx
 import msgspec
 from fastapi import Request
 
@@ -21,6 +21,7 @@ from tracemill.core.records import AnyRecord, User
 from tracemill.core.settings import Settings
 from tracemill.server.committer import Committer
 from tracemill.server.metrics import Metrics
+from tracemill.server.recorder import Recorder
 from tracemill.store.base import Appended, Refusal
 from tracemill.workspace import Workspace
 
@@ -53,14 +54,15 @@ class Principal:
 
 @dataclass
 class Context:
-    """One server process's parts. ``http`` is the client for upstream APIs; it follows no redirects."""
+    """One server process's parts. ``http`` is the client for upstream APIs, ``recorder`` what keeps their calls."""
 
     workspace: Workspace
     settings: Settings
     committer: Committer
     pseudonymizer: Pseudonymizer
     metrics: Metrics
-    http: httpx.AsyncClient
+    http: aiohttp.ClientSession
+    recorder: Recorder
 
     async def take(self, records: Sequence[AnyRecord], principal: Principal, *, source: str) -> Appended:
         """Store records made of a request; returns after the commit.

@@ -18,6 +18,8 @@ from tracemill.server.protocol import GuardedProtocol
 from tracemill.workspace import Workspace
 
 _BACKLOG = 2048
+_SWITCH_SECONDS = 0.0003
+"""How long the writer's thread may keep the interpreter from the one that answers; Python's own 5 ms is a long wait."""
 
 
 def serve(settings: Settings, *, quiet: bool = False) -> None:
@@ -35,6 +37,7 @@ def serve(settings: Settings, *, quiet: bool = False) -> None:
         "starting",
         extra={"fields": {"store": stored_at, "authentication": "keys" if guarded else "none, loopback only"}},
     )
+    sys.setswitchinterval(_SWITCH_SECONDS)
     Server(configured(settings)).run()
 
 
