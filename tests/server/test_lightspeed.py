@@ -56,8 +56,26 @@ def ready(serve: Serve, model: FakeModel, tmp_path: Path) -> Callable[..., Serve
     return start
 
 
-def scripted(answer: Callable[[BaseHTTPRequestHandler], None]) -> tuple[str, ThreadingHTTPServer]:
-    """A model server that answers every call with what a test wants; the URL ends in /v1."""
+Script = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Script], str]]:
+    """Starts model servers that answer every call with what a test wants; gives their URLs, which end in /v1."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(answer: Script) -> str:
+        running.append(scripted_server(answer))
+        return f"http://127.0.0.1:{running[-1].server_port}/v1"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def scripted_server(answer: Script) -> ThreadingHTTPServer:
+    """A server on a free port that reads a call and then lets a script answer it."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -74,7 +92,7 @@ def scripted(answer: Callable[[BaseHTTPRequestHandler], None]) -> tuple[str, Thr
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}/v1", server
+    return server
 
 
 def events(body: str) -> list[dict[str, Any]]:
@@ -155,7 +173,7 @@ def test_a_question_is_answered_recorded_and_written(
     ]  # fmt: skip
     assert written["redacted_query"] == "Who reads [EMAIL]?"
     assert written["attachments"] == [{**LOG, "content": "disk full, mail [EMAIL]"}, IMAGE]
-    assert "ada" not in file.read_text()
+    assert "ada@" not in file.read_text()
     assert "example.org" not in file.read_text()
     back = read_file(file.read_bytes(), file.name, user=served.context.pseudonymizer.user, platform="default")
     assert isinstance(back, Interaction)
@@ -218,35 +236,34 @@ def test_who_asks_is_the_keys_person_before_any_header(ready: Callable[..., Serv
     assert [record.platform for record in interactions(served)] == ["shop", "default", "default"]
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ({}, "query"),
-        ({"query": "a", "mood": "good"}, "mood"),
-        ({"query": 1}, "query"),
-        ({"query": "a", "conversation_id": "../../etc/passwd"}, "conversation ID"),
-        ({"query": "a", "conversation_id": "conv_" + "0" * 47}, "conversation ID"),
-        ({"query": "a", "model": "m"}, "provider"),
-        ({"query": "a", "provider": "openai"}, "model"),
-        ({"query": "a", "media_type": "text/html"}, "media_type"),
-        ({"query": "a", "solr": {"mode": "fuzzy"}}, "mode"),
-        ({"query": "a", "attachments": [{**LOG, "attachment_type": "poem"}]}, "attachment type"),
-        ({"query": "a", "attachments": [{**LOG, "content_type": "text/html"}]}, "content type"),
-        ({"query": "a", "attachments": [{**LOG, "name": "x"}]}, "name"),
-        ({"query": "a", "attachments": [{**IMAGE, "attachment_type": "log"}]}, "inconsistent"),
-        ({"query": "a", "attachments": [{**IMAGE, "content_type": "image/jpeg"}]}, "does not match"),
-        ({"query": "a", "attachments": [{**IMAGE, "content": "not base64!"}]}, "base64"),
-    ],
-)
-def test_what_is_no_question_is_refused(
-    ready: Callable[..., Served], model: FakeModel, body: dict[str, Any], says: str
-) -> None:
+BAD_QUESTIONS: list[tuple[dict[str, Any], str]] = [
+    ({}, "query"),
+    ({"query": "a", "mood": "good"}, "mood"),
+    ({"query": 1}, "query"),
+    ({"query": "a", "conversation_id": "../../etc/passwd"}, "conversation ID"),
+    ({"query": "a", "conversation_id": "conv_" + "0" * 47}, "conversation ID"),
+    ({"query": "a", "model": "m"}, "provider"),
+    ({"query": "a", "provider": "openai"}, "model"),
+    ({"query": "a", "media_type": "text/html"}, "media_type"),
+    ({"query": "a", "solr": {"mode": "fuzzy"}}, "mode"),
+    ({"query": "a", "attachments": [{**LOG, "attachment_type": "poem"}]}, "attachment type"),
+    ({"query": "a", "attachments": [{**LOG, "content_type": "text/html"}]}, "content type"),
+    ({"query": "a", "attachments": [{**LOG, "name": "x"}]}, "name"),
+    ({"query": "a", "attachments": [{**IMAGE, "attachment_type": "log"}]}, "inconsistent"),
+    ({"query": "a", "attachments": [{**IMAGE, "content_type": "image/jpeg"}]}, "does not match"),
+    ({"query": "a", "attachments": [{**IMAGE, "content": "not base64!"}]}, "base64"),
+]
+
+
+def test_what_is_no_question_is_refused(ready: Callable[..., Served], model: FakeModel) -> None:
     served = ready()
-    for path in ("/query", "/streaming_query"):
-        reply = served.client().post(path, json=body)
-        assert reply.status_code == 422
-        assert reply.json()["detail"]["response"] == "Invalid attribute value"
-        assert says in reply.json()["detail"]["cause"]
+    client = served.client()
+    for body, says in BAD_QUESTIONS:
+        for path in ("/query", "/streaming_query"):
+            reply = client.post(path, json=body)
+            assert reply.status_code == 422, body
+            assert reply.json()["detail"]["response"] == "Invalid attribute value"
+            assert says in reply.json()["detail"]["cause"]
     assert model.requests == []
     assert interactions(served) == []
 
@@ -305,32 +322,27 @@ def test_a_stream_as_text_is_the_bare_answer(ready: Callable[..., Served]) -> No
     assert failed.text.startswith("Status: 429 - The model quota has been exceeded - ")
 
 
-@pytest.mark.parametrize(
-    ("question", "status", "response"),
-    [
+def test_the_models_errors_are_lightspeeds(ready: Callable[..., Served]) -> None:
+    served = ready()
+    client = served.client()
+    for question, status, response in (
         ("error 429", 429, "The model quota has been exceeded"),
         ("error 500", 500, "Internal server error"),
         ("error 401", 500, "Internal server error"),
-    ],
-)
-def test_the_models_errors_are_lightspeeds(
-    ready: Callable[..., Served], question: str, status: int, response: str
-) -> None:
-    served = ready()
-    client = served.client()
-    reply = client.post("/query", json={"query": question})
-    assert (reply.status_code, reply.json()["detail"]["response"]) == (status, response)
-    assert reply.headers.get("retry-after") == ("7" if status == 429 else None)
-    frames = events(client.post("/streaming_query", json={"query": question}).text)
-    assert [frame["event"] for frame in frames] == ["start", "error"]
-    assert frames[1]["data"] == {"status_code": status, **reply.json()["detail"]}
-    for record in interactions(served):
-        assert (record.success, record.completion_status, record.response) == (False, "failed", None)
-        assert record.error is not None
-        assert (record.error.type, record.error.message) == (f"fake_{question[-3:]}", "as asked for")
+    ):
+        reply = client.post("/query", json={"query": question})
+        assert (reply.status_code, reply.json()["detail"]["response"]) == (status, response)
+        assert reply.headers.get("retry-after") == ("7" if status == 429 else None)
+        frames = events(client.post("/streaming_query", json={"query": question}).text)
+        assert [frame["event"] for frame in frames] == ["start", "error"]
+        assert frames[1]["data"] == {"status_code": status, **reply.json()["detail"]}
+        for record in interactions(served)[-2:]:
+            assert (record.success, record.completion_status, record.response) == (False, "failed", None)
+            assert record.error is not None
+            assert (record.error.type, record.error.message) == (f"fake_{question[-3:]}", "as asked for")
 
 
-def test_a_model_that_is_not_there_or_never_answers(serve: Serve) -> None:
+def test_a_model_that_is_not_there_or_never_answers(serve: Serve, scripted: Callable[[Script], str]) -> None:
     asked = threading.Event()
 
     def hang(handler: BaseHTTPRequestHandler) -> None:
@@ -338,19 +350,19 @@ def test_a_model_that_is_not_there_or_never_answers(serve: Serve) -> None:
         asked.set()
         time.sleep(3)
 
-    url, server = scripted(hang)
-    for number, settings in enumerate(
-        ({"upstream_url": "http://127.0.0.1:9/v1"}, {"upstream_url": url, "upstream_timeout_seconds": 0.2})
-    ):
+    url = scripted(hang)
+    cases: list[dict[str, Any]] = [
+        {"upstream_url": "http://127.0.0.1:9/v1"},
+        {"upstream_url": url, "upstream_timeout_seconds": 0.2},
+    ]
+    for number, settings in enumerate(cases):
         served = serve(f"w{number}", upstream_model="m", **settings)
         reply = served.client().post("/query", json={"query": "a"})
         assert (reply.status_code, reply.json()["detail"]["response"]) == (503, "Unable to connect to openai")
-        assert events(served.client().post("/streaming_query", json={"query": "a"}).text)[-1]["data"][
-            "status_code"
-        ] == (503)
+        last = events(served.client().post("/streaming_query", json={"query": "a"}).text)[-1]
+        assert (last["event"], last["data"]["status_code"]) == ("error", 503)
         assert [record.completion_status for record in interactions(served)] == ["failed", "failed"]
     assert asked.is_set()
-    server.shutdown()
     nothing = serve("w-none").client().post("/query", json={"query": "a"})
     assert (nothing.status_code, nothing.json()["error"]["type"]) == (503, "not_configured")
 
@@ -360,10 +372,10 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> byte
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
 
 
-def answering(*pieces: bytes, content_type: str = "text/event-stream") -> Callable[[BaseHTTPRequestHandler], None]:
+def answering(*pieces: bytes) -> Script:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
-        handler.send_header("content-type", content_type)
+        handler.send_header("content-type", "text/event-stream")
         handler.send_header("connection", "close")
         handler.end_headers()
         for piece in pieces:
@@ -383,8 +395,8 @@ CALLED = [
 ]
 
 
-def test_calls_of_tools_are_reported(serve: Serve) -> None:
-    url, server = scripted(answering(*CALLED))
+def test_calls_of_tools_are_reported(serve: Serve, scripted: Callable[[Script], str]) -> None:
+    url = scripted(answering(*CALLED))
     served = serve(upstream_url=url, upstream_model="m")
     frames = events(served.client().post("/streaming_query", json={"query": "pods?"}).text)
     assert [frame["event"] for frame in frames] == ["start", "tool_call", "tool_call", "turn_complete", "end"]
@@ -400,7 +412,6 @@ def test_calls_of_tools_are_reported(serve: Serve) -> None:
     assert record.response["tool_calls"][0]["function"] == {"name": "get_pods", "arguments": '{"namespace": "web"}'}
     text = served.client().post("/streaming_query", json={"query": "pods?", "media_type": "text/plain"}).text
     assert text == "[Tool Call: get_pods]\n[Tool Call: now]\n"
-    server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -427,16 +438,20 @@ def test_calls_of_tools_are_reported(serve: Serve) -> None:
     ],
 )  # fmt: skip
 def test_streams_that_end_otherwise(
-    serve: Serve, pieces: list[bytes], kinds: list[str], status: str, kept: str | None
+    serve: Serve,
+    scripted: Callable[[Script], str],
+    pieces: list[bytes],
+    kinds: list[str],
+    status: str,
+    kept: str | None,
 ) -> None:
-    url, server = scripted(answering(*pieces))
+    url = scripted(answering(*pieces))
     served = serve(upstream_url=url, upstream_model="m")
     frames = events(served.client().post("/streaming_query", json={"query": "q"}).text)
     assert [frame["event"] for frame in frames] == ["start", *kinds]
     [record] = interactions(served)
     assert record.completion_status == status
     assert record.response == (None if kept is None else {"role": "assistant", "content": kept})
-    server.shutdown()
 
 
 def reading(client: httpx.Client, body: dict[str, Any], **arguments: Any) -> Any:
@@ -544,27 +559,31 @@ def test_feedback_is_joined_to_its_turn_and_written(ready: Callable[..., Served]
     assert (back.kind, back.time, back.categories) == (down.kind, down.time, down.categories)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {},
-        {"user_feedback": ""},
-        {"categories": []},
-        {"sentiment": 0},
-        {"sentiment": 1, "user_feedback": "x" * 4097},
-        {"categories": ["boring"]},
-        {"sentiment": 1, "rating": 5},
-        {"sentiment": 1, "conversation_id": ".."},
-    ],
-)
-def test_what_is_no_feedback_is_refused(ready: Callable[..., Served], more: dict[str, Any]) -> None:
-    opinion = {"conversation_id": UNKNOWN, "user_question": "a", "llm_response": "b", **more}
-    assert ready().client().post("/feedback", json=opinion).status_code == 422
+BAD_FEEDBACK: list[dict[str, Any]] = [
+    {},
+    {"user_feedback": ""},
+    {"categories": []},
+    {"sentiment": 0},
+    {"sentiment": 1, "user_feedback": "x" * 4097},
+    {"categories": ["boring"]},
+    {"sentiment": 1, "rating": 5},
+    {"sentiment": 1, "conversation_id": ".."},
+]
+
+
+def test_what_is_no_feedback_is_refused(ready: Callable[..., Served]) -> None:
+    served = ready()
+    client = served.client()
+    for more in BAD_FEEDBACK:
+        opinion = {"conversation_id": UNKNOWN, "user_question": "a", "llm_response": "b", **more}
+        assert client.post("/feedback", json=opinion).status_code == 422, more
+    assert served.records("feedback") == []
 
 
 def test_feedback_is_switched_for_every_process_and_for_good(serve: Serve, model: FakeModel) -> None:
     served = serve(upstream_url=f"{model.url}/v1", upstream_model=MODEL)
-    program, admin = served.client(served.key("ingest")), served.client(served.key("admin", user="root"))
+    key = served.key("ingest")
+    program, admin = served.client(key), served.client(served.key("admin", user="root"))
     assert program.get("/feedback/status").json() == {"functionality": "feedback", "status": {"enabled": False}}
     refused = program.post("/feedback", json={})
     assert (refused.status_code, refused.json()["detail"]["response"]) == (403, "Storing feedback is disabled")
@@ -574,7 +593,7 @@ def test_feedback_is_switched_for_every_process_and_for_good(serve: Serve, model
     assert (status["previous_status"], status["updated_status"]) == (False, True)
     assert status["updated_by"] == served.context.pseudonymizer.user("root").pseudonym
     assert admin.put("/feedback/status", json={"status": True, "more": 1}).status_code == 422
-    later = serve(upstream_url=f"{model.url}/v1", upstream_model=MODEL).client(served.key("ingest"))
+    later = serve(upstream_url=f"{model.url}/v1", upstream_model=MODEL).client(key)
     assert later.get("/v1/feedback/status").json()["status"] == {"enabled": True}
     conversation = program.post("/query", json={"query": "a"}).json()["conversation_id"]
     opinion = {"conversation_id": conversation, "user_question": "a", "llm_response": "You said: a", "sentiment": 1}
