@@ -33,6 +33,10 @@ class DataCollector(Collector):
 
     def _begin(self, settings: Settings) -> None:
         self.settings = settings
+        if settings.endpoint:
+            from tracemill.sdk.http import check_endpoint
+
+            check_endpoint(settings)
         super().__init__(Client(Path(settings.workspace), settings, self._open_delivery))
 
     @classmethod
@@ -44,6 +48,10 @@ class DataCollector(Collector):
 
     def _open_delivery(self) -> Delivery:
         # Imported in the background thread, so that `import tracemill` and the first capture stay light.
+        if self.settings.endpoint:
+            from tracemill.sdk.http import HttpDelivery
+
+            return HttpDelivery(self.settings)
         from tracemill.workspace import Workspace
 
         return Workspace.open(settings=self.settings).delivery()
@@ -51,20 +59,35 @@ class DataCollector(Collector):
     def get_training_data(
         self, *, platform: str | None = None, success: bool | None = None, limit: int | None = None
     ) -> list[Interaction]:
-        """What was captured and delivered so far, oldest first. Waits for delivery of what this process captured."""
+        """What was captured and delivered so far, oldest first. Waits for delivery of what this process captured.
+
+        Raises SettingError where it is delivered to a server: it is read there.
+        """
         from tracemill.workspace import Workspace
 
+        self._needs_own_store()
         self.deliver(timeout=30)
         with Workspace.open(settings=self.settings) as workspace:
             return list(workspace.training_data(platform=platform, success=success, limit=limit))
 
     def get_statistics(self, *, platform: str | None = None) -> Statistics:
-        """Statistics of what was captured and delivered so far (see :mod:`tracemill.insight.statistics`)."""
+        """Statistics of what was captured and delivered so far (see :mod:`tracemill.insight.statistics`).
+
+        Raises SettingError where it is delivered to a server: it is read there.
+        """
         from tracemill.workspace import Workspace
 
+        self._needs_own_store()
         self.deliver(timeout=30)
         with Workspace.open(settings=self.settings) as workspace:
             return workspace.statistics(platform=platform)
+
+    def _needs_own_store(self) -> None:
+        if self.settings.endpoint:
+            raise SettingError(
+                "records go to a server, and this process has none of its own to read",
+                hint="Ask the server (GET /v1/records), or run `tracemill stats` beside its store.",
+            )
 
     def health(self) -> Health:
         """Identity, write permission, free space, the state of spool and store, and the collection success rate."""

@@ -25,7 +25,8 @@ from tracemill.feedback.attach import attach
 from tracemill.insight.health import Health, examine
 from tracemill.insight.report import write_html
 from tracemill.insight.statistics import Statistics, collect_statistics
-from tracemill.sdk.delivery import Delivered
+from tracemill.sdk.delivery import Delivered, Delivery
+from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
 from tracemill.store.base import Filter, QuarantinedItem
 from tracemill.store.hot import HotStore, open_store
@@ -101,9 +102,10 @@ class Workspace:
         return StoreDelivery(self)
 
     def drain(self, *, progress: Progress | None = None) -> Drained:
-        """Deliver what finished or killed processes left in the spool."""
+        """Deliver what finished or killed processes left in the spool, to the endpoint where one is set."""
         batch = self.settings.delivery_batch_records
-        return drain(self.path, self.delivery(), batch_records=batch, progress=progress)
+        delivery: Delivery = HttpDelivery(self.settings) if self.settings.endpoint else self.delivery()
+        return drain(self.path, delivery, batch_records=batch, progress=progress)
 
     def import_files(
         self,

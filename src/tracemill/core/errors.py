@@ -47,11 +47,15 @@ class SpoolError(TracemillError):
 
 
 class DeliveryError(TracemillError):
-    """A batch could not be delivered. ``retry`` is False when sending the same bytes again cannot succeed."""
+    """A batch could not be delivered. ``retry`` is False when sending the same bytes again cannot succeed.
+
+    ``wait_seconds`` is the pause the other side asked for; 0 when it asked for none.
+    """
 
     def __init__(self, message: str, *, retry: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry = retry
+        self.wait_seconds = 0.0
 
 
 class StoreError(TracemillError):

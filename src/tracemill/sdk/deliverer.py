@@ -42,14 +42,15 @@ class Deliverer:
             return
         state, failures, surprises = self.state, 0, 0
         while not state.closed:
-            moved = 0
+            moved, asked = 0, 0.0
             try:
                 moved = self.deliver_once()
                 failures = surprises = 0
                 self._say(None)
             except DeliveryError as error:
                 failures += 1
-                self._say(error.message)
+                asked = error.wait_seconds
+                self._say(f"{error.message} {error.hint}".rstrip())
             except Exception as error:  # noqa: BLE001
                 # The delivery is somebody else's code; the spool keeps the records.
                 failures += 1
@@ -60,12 +61,19 @@ class Deliverer:
             if state.stopping and (monotonic() > self.stop_at or (not failures and self._is_all())):
                 break
             if not moved:
-                self.wake.wait(self._pause(failures))
+                self._wait(failures, asked)
         self._close()
 
     def _is_all(self) -> bool:
         state = self.state
         return not state.queue and state.in_hand is None and not state.spooled()
+
+    def _wait(self, failures: int, asked: float) -> None:
+        """Wait for the next turn. A pause the other side asked for is kept, however often there is something new."""
+        until = monotonic() + asked
+        self.wake.wait(max(self._pause(failures), 0.0 if self.state.stopping else asked))
+        while not self.state.stopping and not self.state.closed and monotonic() < until:
+            self.wake.wait(until - monotonic())
 
     def _pause(self, failures: int) -> float:
         pause = self.state.settings.delivery_interval_ms / 1000
