@@ -22,7 +22,7 @@ from tracemill.capture.lightspeed.schemas import IMAGE_SIGNATURES
 from tracemill.capture.lightspeed.turns import Answer, answer_shown, kind_of, question_of
 from tracemill.core.codec import parse_json
 from tracemill.core.errors import RecordError, SettingError
-from tracemill.core.ids import derived_id
+from tracemill.core.ids import derived_id, new_id
 from tracemill.core.records import SCHEMA_VERSION, Feedback, Interaction, Message, Model, User
 
 _PLAIN = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
@@ -103,17 +103,17 @@ def write_json(root: Path, path: Path, content: Any) -> Path:
     _inside(root, folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     _inside(root, folder)
-    draft = folder / f".{path.stem}.{os.getpid()}.draft"
+    encoded = msgspec.json.encode(content)
+    draft = folder / f".{new_id()}.draft"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(content))
+            file.write(encoded)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except OSError:
+    finally:
         draft.unlink(missing_ok=True)
-        raise
     _sync(folder)
     return path
 

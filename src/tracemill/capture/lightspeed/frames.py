@@ -6,6 +6,7 @@ ask for ``text/plain`` get the bare text instead, and little around it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,4 +118,5 @@ class Frames:
     def _event(self, event: str, data: dict[str, Any], text: str = "", **beside: Any) -> bytes:
         if self._as_text:
             return text.encode()
-        return b"data: " + msgspec.json.encode({"event": event, "data": data, **beside}) + b"\n\n"
+        # Escaped to ASCII, byte for byte as the service does: readers of lines take more than a line feed for their end.
+        return b"data: " + json.dumps({"event": event, "data": data, **beside}).encode() + b"\n\n"

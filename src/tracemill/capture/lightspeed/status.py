@@ -39,10 +39,13 @@ def feedback_enabled(workspace: Path, configured: bool) -> bool:
 def set_feedback_enabled(
     workspace: Path, enabled: bool, *, configured: bool, updated_by: str, time: datetime
 ) -> dict[str, Any]:
-    """Take feedback from now on, or not; returns the ``status`` to answer. Raises SettingError, OSError."""
+    """Take feedback from now on, or not; returns the ``status`` to answer. Raises SettingError."""
     previous = feedback_enabled(workspace, configured)
     status = _Status(enabled, updated_by, str(time))
-    write_json(workspace, workspace / _PLACE, status)
+    try:
+        write_json(workspace, workspace / _PLACE, status)
+    except OSError as error:
+        raise SettingError(f"{workspace / _PLACE} cannot be written: {error.strerror}") from error
     return {
         "previous_status": previous,
         "updated_status": enabled,
