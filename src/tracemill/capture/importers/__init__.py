@@ -18,6 +18,7 @@ from tracemill.capture.importers.openai_chat import read_openai_chat
 from tracemill.capture.importers.records import read_records
 from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
+from tracemill.capture.lightspeed.reading import read_path
 from tracemill.core.codec import encode_json
 from tracemill.core.errors import RecordError, SourceError
 from tracemill.core.ids import monotonic, new_id
@@ -37,13 +38,18 @@ def _read_gepeto(path: Path, context: ImportContext) -> Iterator[Imported]:
     return read_tree(path, platform=context.platform or "gepeto", pseudonymize=context.pseudonymize)
 
 
+def _read_lightspeed(path: Path, context: ImportContext) -> Iterator[Imported]:
+    return read_path(path, platform=context.platform or "lightspeed", pseudonymize=context.pseudonymize)
+
+
 FORMATS: dict[str, Importer] = {
     "tau-bench": read_tau_bench,
     "openai-chat": read_openai_chat,
     "records": read_records,
     "gepeto": _read_gepeto,
+    "lightspeed": _read_lightspeed,
 }
-_SUFFIXES = {"tau-bench": (".json",)}
+_SUFFIXES = {"tau-bench": (".json",), "lightspeed": (".json",)}
 _STATED_IDS = {"records"}
 """Formats whose ids are not made of content: the same id with another body is a conflict, and the store must see it."""
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
