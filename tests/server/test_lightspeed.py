@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +18,14 @@ import pytest
 
 from tests.fake_model import MODEL, FakeModel
 from tests.server.conftest import Serve, Served
+from tests.server.test_process import Start, start
 from tracemill.capture.lightspeed.files import read_file
 from tracemill.capture.lightspeed.turns import INTERRUPTED
 from tracemill.core.records import Feedback, Interaction
 from tracemill.feedback.attach import attach
+from tracemill.workspace import Workspace
+
+__all__ = ["start"]
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 16).decode()
 LOG = {"attachment_type": "log", "content_type": "text/plain", "content": "disk full, mail ops@example.org"}
@@ -637,3 +643,26 @@ def test_many_at_once_keep_their_turns(ready: Callable[..., Served]) -> None:
         turns = [record for record in found if record.conversation_id == conversation]
         assert sorted(turn.turn or 0 for turn in turns) == [1, 2, 3]
         assert len({turn.user for turn in turns}) == 1
+
+
+def test_a_server_told_to_stop_keeps_what_was_said(start: Start, model: FakeModel, tmp_path: Path) -> None:
+    process, url = start(
+        TRACEMILL_UPSTREAM_URL=f"{model.url}/v1",
+        TRACEMILL_UPSTREAM_MODEL=MODEL,
+        TRACEMILL_SHUTDOWN_TIMEOUT_SECONDS="0.3",
+    )
+    with (
+        httpx.Client(base_url=url, trust_env=False) as client,
+        contextlib.suppress(httpx.RemoteProtocolError),
+        reading(client, {"query": LONG}) as reply,
+    ):
+        for number, _ in enumerate(reply.iter_lines()):
+            if number == 9:
+                process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    with Workspace.open(tmp_path / "w") as workspace:
+        [record] = workspace.records()
+    assert isinstance(record, Interaction)
+    assert record.completion_status == "interrupted"
+    assert record.response is not None
+    assert record.response["content"].startswith("You said: slow")
