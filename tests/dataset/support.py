@@ -117,6 +117,9 @@ class ListStore:
     def get(self, record_id: str) -> AnyRecord | None:
         return next((record for record in self.records if record.id == record_id), None)
 
+    def get_many(self, ids: Sequence[str], *, up_to: int | None = None) -> dict[str, AnyRecord]:
+        return {record.id: record for record in self.records[:up_to] if record.id in ids}
+
     def known(self, ids: Sequence[str]) -> set[str]:
         return set(ids) & {record.id for record in self.records}
 

@@ -55,7 +55,6 @@ def test_of_several_turns_the_latest_before_the_feedback_is_meant() -> None:
     ("fields", "reason"),
     [
         ({}, "no_link"),
-        ({"conversation_id": "c1"}, "no_link"),
         ({"user_question": "again"}, "no_link"),
         ({"conversation_id": "c2", "user_question": "again"}, "no_such_turn"),
         ({"conversation_id": "c1", "user_question": "Again"}, "no_such_turn"),
@@ -82,7 +81,6 @@ def test_a_validation_is_joined_by_its_original_artifact() -> None:
     assert [check.id for check in found.of(made.id).validations] == [record_id("v1")]
     assert {entry.id: entry.reason for entry in found.unmatched} == {
         record_id("v2"): "no_such_turn",
-        record_id("v3"): "no_link",
     }
 
 

@@ -4,11 +4,15 @@ Records are facts and are never updated: feedback that came late, twice, or befo
 it was sent, and is joined here. The links, in this order:
 
 1. ``interaction_id``, where the sender had it;
-2. the conversation and the texts: ``user_question`` must equal the last user message of the turn, ``llm_response`` its
+2. ``step_id`` alone, as annotations of a span or run have it: the id may be an interaction's (it is about the whole), a
+   step's (it is about that step of its interaction), or that of the root of a trace, whose interaction has the span's id
+   in ``extra``;
+3. the conversation and the texts: ``user_question`` must equal the last user message of the turn, ``llm_response`` its
    answer, whitespace aside; a validation is matched by its ``original`` artifact instead. Where several turns match, the
    latest that is not after the feedback is meant.
 
-What matches nothing, or cannot be told apart, is listed as unmatched and never guessed. Contradicting feedback is all
+What names a conversation and nothing in it is about the conversation as a whole (:meth:`Attachments.of_conversation`). What
+matches nothing, or cannot be told apart, is listed as unmatched and never guessed. Contradicting feedback is all
 kept. Only narrow columns are held in memory: ids, kinds, numbers; corrections and edited artifacts stay in the store.
 """
 
@@ -17,14 +21,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from tracemill.core.codec import encode_plain
+from tracemill.core.foreign import trace_record_id
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import role, text
-from tracemill.core.records import AnnotatorKind, Feedback, FeedbackKind, Interaction, Message, Validation
+from tracemill.core.records import AnnotatorKind, Feedback, FeedbackKind, Interaction, Message, Step, Validation
 from tracemill.store.base import Filter, Store
 
 POSITIVE_RATING, NEGATIVE_RATING = 4, 2
@@ -134,8 +139,9 @@ NOTHING = Attached()
 class Unmatched:
     """Feedback or a validation that could not be joined. ``reason`` is a stable word.
 
-    Reasons: ``no_link`` (neither an interaction nor a conversation with a text), ``no_such_turn`` (no turn of the
-    conversation has these texts), ``no_turn_before`` (several have, all of them later than the feedback).
+    Reasons: ``no_link`` (neither an interaction, a step nor a conversation), ``no_such_step`` (nothing of the step's id is
+    stored), ``no_such_turn`` (no turn of the conversation has these texts), ``no_turn_before`` (several have, all of them
+    later than the feedback).
     """
 
     id: str
@@ -148,18 +154,16 @@ class Attachments:
     """All feedback and validations of a store, by the interaction they are about."""
 
     _by_interaction: dict[str, list[Mark | Check]] = field(default_factory=dict)
+    _by_conversation: dict[str, list[Mark | Check]] = field(default_factory=dict)
     unmatched: list[Unmatched] = field(default_factory=list)
 
     def of(self, interaction_id: str) -> Attached:
         """What was said of one interaction; empty when nothing was."""
-        found = self._by_interaction.get(interaction_id)
-        if not found:
-            return NOTHING
-        ordered = sorted(found, key=lambda entry: (entry.time, entry.id))
-        return Attached(
-            tuple(entry for entry in ordered if isinstance(entry, Mark)),
-            tuple(entry for entry in ordered if isinstance(entry, Check)),
-        )
+        return _attached(self._by_interaction.get(interaction_id))
+
+    def of_conversation(self, conversation_id: str) -> Attached:
+        """What was said of a conversation as a whole; what was said of its turns is with them."""
+        return _attached(self._by_conversation.get(conversation_id))
 
     def targets(self) -> Iterator[str]:
         """The ids of the interactions that something was said of. They need not exist."""
@@ -168,6 +172,20 @@ class Attachments:
     def add(self, interaction_id: str, entry: Mark | Check) -> None:
         """Join one entry to an interaction."""
         self._by_interaction.setdefault(interaction_id, []).append(entry)
+
+    def add_to_conversation(self, conversation_id: str, entry: Mark | Check) -> None:
+        """Join one entry to a conversation as a whole."""
+        self._by_conversation.setdefault(conversation_id, []).append(entry)
+
+
+def _attached(found: list[Mark | Check] | None) -> Attached:
+    if not found:
+        return NOTHING
+    ordered = sorted(found, key=lambda entry: (entry.time, entry.id))
+    return Attached(
+        tuple(entry for entry in ordered if isinstance(entry, Mark)),
+        tuple(entry for entry in ordered if isinstance(entry, Check)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +215,7 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
     """
     attachments = Attachments()
     pending: list[_Pending] = []
+    of_steps: list[_OfStep] = []
     conversations: set[str] = set()
     for record in store.scan(Filter(types=("feedback", "validation"), up_to=up_to)):
         if not isinstance(record, (Feedback, Validation)):
@@ -204,11 +223,17 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
         entry = _narrow(record)
         if record.interaction_id is not None:
             attachments.add(record.interaction_id, entry)
+        elif isinstance(record, Feedback) and record.step_id is not None and isinstance(entry, Mark):
+            links = {name: _word(record.extra.get(name)) for name in ("trace_id", "span_id")}
+            of_steps.append(_OfStep(entry, record.platform, record.step_id, **links))
         elif record.conversation_id is not None and (key := _wanted(record)) is not None:
             conversations.add(record.conversation_id)
             pending.append(_Pending(entry, record.platform, key))
+        elif record.conversation_id is not None:
+            attachments.add_to_conversation(record.conversation_id, entry)
         else:
             attachments.unmatched.append(Unmatched(record.id, record.platform, "no_link"))
+    _resolve(store, of_steps, attachments, up_to)
     if pending:
         _match(store.scan(Filter(types=("interaction",), up_to=up_to)), conversations, pending)
     for item in pending:
@@ -219,6 +244,56 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
             attachments.add(found.id, item.entry)
     attachments.unmatched.sort(key=lambda unmatched: unmatched.id)
     return attachments
+
+
+@dataclass(frozen=True, slots=True)
+class _OfStep:
+    """A mark that names a step, span or run, and nothing else."""
+
+    mark: Mark
+    platform: str | None
+    step_id: str
+    trace_id: str | None
+    span_id: str | None
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _resolve(store: Store, of_steps: list[_OfStep], attachments: Attachments, up_to: int | None) -> None:
+    """Find the interactions of marks that name a step: by the id, by the root of its trace, by its span's id."""
+    found = store.get_many(sorted({item.step_id for item in of_steps}), up_to=up_to)
+    roots = {trace_record_id(item.trace_id) for item in of_steps if item.trace_id and item.step_id not in found}
+    found |= store.get_many(sorted(roots), up_to=up_to)
+    left: list[_OfStep] = []
+    for item in of_steps:
+        target = found.get(item.step_id)
+        root = found.get(trace_record_id(item.trace_id)) if item.trace_id else None
+        if isinstance(target, Interaction):
+            attachments.add(target.id, replace(item.mark, about_step=False))
+        elif isinstance(target, Step) and target.interaction_id is not None:
+            attachments.add(target.interaction_id, item.mark)
+        elif isinstance(root, Interaction) and item.span_id and root.extra.get("span_id") == item.span_id:
+            attachments.add(root.id, replace(item.mark, about_step=False))
+        elif item.span_id and not item.trace_id:
+            left.append(item)
+        else:
+            attachments.unmatched.append(Unmatched(item.mark.id, item.platform, "no_such_step"))
+    if left:
+        _resolve_by_span(store, left, attachments, up_to)
+
+
+def _resolve_by_span(store: Store, left: list[_OfStep], attachments: Attachments, up_to: int | None) -> None:
+    """Marks that name a span and no trace: the root of a trace has another id, so its span's is looked for."""
+    wanted: dict[str, list[_OfStep]] = {}
+    for item in left:
+        wanted.setdefault(str(item.span_id), []).append(item)
+    for record in store.scan(Filter(types=("interaction",), up_to=up_to)):
+        for item in wanted.pop(str(record.extra.get("span_id")), ()):
+            attachments.add(record.id, replace(item.mark, about_step=False))
+    for items in wanted.values():
+        attachments.unmatched += [Unmatched(item.mark.id, item.platform, "no_such_step") for item in items]
 
 
 def question_and_answer(interaction: Interaction) -> tuple[str, str]:

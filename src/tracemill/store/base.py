@@ -135,6 +135,9 @@ class Store(Protocol):
     def get(self, record_id: str, *, visible_to: str | None = None) -> AnyRecord | None:
         """One record, exactly as it was written, or None; with ``visible_to`` only if that person may see it (Filter)."""
 
+    def get_many(self, ids: Sequence[str], *, up_to: int | None = None) -> dict[str, AnyRecord]:
+        """Those of the ids that are stored (up to a watermark), with their records."""
+
     def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
         """Every record that passes the filter, in the order of storing, in bounded memory."""
 

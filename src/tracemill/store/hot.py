@@ -28,7 +28,7 @@ from tracemill.store.engine import open_engine, reading, writing
 from tracemill.store.erase import erase_records
 from tracemill.store.keys import note_use, put_key, read_key, read_keys
 from tracemill.store.migrate import upgrade
-from tracemill.store.names import column_text
+from tracemill.store.names import CHUNK, column_text
 from tracemill.store.pending import count_parts, drop_parts, idle_keys, parts_of, put_parts
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import read_daily, read_tools
@@ -177,6 +177,16 @@ class HotStore:
             return None
         found = self._select(records.c.id == raw, visible_to, 1)
         return found[0][1] if found else None
+
+    def get_many(self, ids: Sequence[str], *, up_to: int | None = None) -> dict[str, AnyRecord]:
+        """See :class:`tracemill.store.base.Store`."""
+        found: dict[str, AnyRecord] = {}
+        for start in range(0, len(ids), CHUNK):
+            condition: Any = records.c.id.in_([id_bytes(identity) for identity in ids[start : start + CHUNK]])
+            if up_to is not None:
+                condition = and_(condition, records.c.place <= up_to)
+            found.update((record.id, record) for _, record in self._select(condition, None, CHUNK))
+        return found
 
     def scan(self, where: Filter | None = None, *, page: int = 500) -> Iterator[AnyRecord]:
         """See :class:`tracemill.store.base.Store`. Each page is a read transaction of its own."""
