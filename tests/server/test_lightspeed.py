@@ -34,13 +34,7 @@ UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"
 
 
 @pytest.fixture
-def model() -> Iterator[FakeModel]:
-    with FakeModel() as running:
-        yield running
-
-
-@pytest.fixture
-def ready(serve: Serve, model: FakeModel, tmp_path: Path) -> Callable[..., Served]:
+def ready(serve: Serve, fake_model: FakeModel, tmp_path: Path) -> Callable[..., Served]:
     """Starts a server in front of the model that writes transcripts and feedback."""
 
     def start(**arguments: Any) -> Served:
@@ -52,7 +46,7 @@ def ready(serve: Serve, model: FakeModel, tmp_path: Path) -> Callable[..., Serve
             "data_collector": {"enabled": False, "collection_interval": 7200},
         }
         settings = {
-            "upstream_url": f"{model.url}/v1",
+            "upstream_url": f"{fake_model.url}/v1",
             "upstream_api_key": "upstream-secret",
             "upstream_model": MODEL,
             "user_data_collection": collection,
@@ -124,7 +118,7 @@ def only_json(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 def test_a_question_is_answered_recorded_and_written(
-    ready: Callable[..., Served], model: FakeModel, tmp_path: Path, prefix: str
+    ready: Callable[..., Served], fake_model: FakeModel, tmp_path: Path, prefix: str
 ) -> None:
     served = ready()
     body = {"query": "Who reads ada@example.org?", "attachments": [LOG, IMAGE], "system_prompt": "Be brief."}
@@ -144,7 +138,7 @@ def test_a_question_is_answered_recorded_and_written(
         "tool_calls": [],
         "tool_results": [],
     }
-    sent = model.requests[-1]
+    sent = fake_model.requests[-1]
     assert sent["headers"]["authorization"] == "Bearer upstream-secret"
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
     assert sent["body"] == {
@@ -190,13 +184,13 @@ def test_a_question_is_answered_recorded_and_written(
     )
 
 
-def test_a_conversation_goes_on_in_either_form_of_its_id(ready: Callable[..., Served], model: FakeModel) -> None:
+def test_a_conversation_goes_on_in_either_form_of_its_id(ready: Callable[..., Served], fake_model: FakeModel) -> None:
     client = ready().client()
     first = client.post("/query", json={"query": "one"}).json()
     conversation = first["conversation_id"]
     second = client.post("/query", json={"query": "two", "conversation_id": f"{conversation}"}).json()
     assert second["conversation_id"] == conversation
-    assert model.requests[-1]["body"]["messages"] == [
+    assert fake_model.requests[-1]["body"]["messages"] == [
         {"role": "system", "content": "You are a helpful assistant"},
         {"role": "user", "content": "one"},
         {"role": "assistant", "content": "You said: one"},
@@ -204,12 +198,12 @@ def test_a_conversation_goes_on_in_either_form_of_its_id(ready: Callable[..., Se
     ]
 
 
-def test_others_conversations_stay_theirs(ready: Callable[..., Served], model: FakeModel) -> None:
+def test_others_conversations_stay_theirs(ready: Callable[..., Served], fake_model: FakeModel) -> None:
     served = ready()
     ada, bob = {"x-user-id": "ada"}, {"x-user-id": "bob"}
     client = served.client()
     mine = client.post("/query", json={"query": "mine"}, headers=ada).json()["conversation_id"]
-    seen = len(model.requests)
+    seen = len(fake_model.requests)
     for path in ("/query", "/streaming_query"):
         refused = client.post(path, json={"query": "what was said?", "conversation_id": mine}, headers=bob)
         assert refused.status_code == 403
@@ -220,7 +214,7 @@ def test_others_conversations_stay_theirs(ready: Callable[..., Served], model: F
     refused = client.post("/feedback", json={**opinion, "conversation_id": mine}, headers=bob)
     assert refused.status_code == 403
     assert client.post("/feedback", json={**opinion, "conversation_id": UNKNOWN}).status_code == 404
-    assert len(model.requests) == seen
+    assert len(fake_model.requests) == seen
     assert served.records("feedback") == []
 
 
@@ -261,7 +255,7 @@ BAD_QUESTIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_is_no_question_is_refused(ready: Callable[..., Served], model: FakeModel) -> None:
+def test_what_is_no_question_is_refused(ready: Callable[..., Served], fake_model: FakeModel) -> None:
     served = ready()
     client = served.client()
     for body, says in BAD_QUESTIONS:
@@ -270,7 +264,7 @@ def test_what_is_no_question_is_refused(ready: Callable[..., Served], model: Fak
             assert reply.status_code == 422, body
             assert reply.json()["detail"]["response"] == "Invalid attribute value"
             assert says in reply.json()["detail"]["cause"]
-    assert model.requests == []
+    assert fake_model.requests == []
     assert interactions(served) == []
 
 
@@ -468,7 +462,7 @@ LONG = "slow " + "word " * 200
 
 
 def test_a_stream_can_be_stopped_by_its_reader_only(
-    ready: Callable[..., Served], model: FakeModel, tmp_path: Path
+    ready: Callable[..., Served], fake_model: FakeModel, tmp_path: Path
 ) -> None:
     served = ready()
     client, other = served.client(), served.client()
@@ -489,7 +483,7 @@ def test_a_stream_can_be_stopped_by_its_reader_only(
     assert frames[-1] == {"event": "interrupted", "data": stop}
     assert frames[-2]["data"]["token"] == INTERRUPTED
     assert [frame["data"]["id"] for frame in frames if frame["event"] == "token"] == list(range(len(frames) - 2))
-    assert model.gone.wait(10), "the model went on writing"
+    assert fake_model.gone.wait(10), "the model went on writing"
     [record] = interactions(served)
     shown = "".join(frame["data"]["token"] for frame in frames if frame["event"] == "token")
     assert (record.completion_status, record.success, record.attachments) == ("interrupted", None, [LOG])
@@ -503,13 +497,13 @@ def test_a_stream_can_be_stopped_by_its_reader_only(
     assert [found.interaction_id for found in served.records("feedback") if isinstance(found, Feedback)] == [record.id]
 
 
-def test_the_answer_to_a_reader_who_left_is_kept(ready: Callable[..., Served], model: FakeModel) -> None:
+def test_the_answer_to_a_reader_who_left_is_kept(ready: Callable[..., Served], fake_model: FakeModel) -> None:
     served = ready()
     with reading(served.client(), {"query": LONG}) as reply:
         lines = reply.iter_lines()
         for _ in range(7):
             next(lines)
-    assert model.gone.wait(10), "the model went on writing"
+    assert fake_model.gone.wait(10), "the model went on writing"
     [record] = served.wait_for(1, "interaction")
     assert isinstance(record, Interaction)
     assert (record.completion_status, record.extra["disconnected"]) == ("interrupted", True)
@@ -586,8 +580,8 @@ def test_what_is_no_feedback_is_refused(ready: Callable[..., Served]) -> None:
     assert served.records("feedback") == []
 
 
-def test_feedback_is_switched_for_every_process_and_for_good(serve: Serve, model: FakeModel) -> None:
-    served = serve(upstream_url=f"{model.url}/v1", upstream_model=MODEL)
+def test_feedback_is_switched_for_every_process_and_for_good(serve: Serve, fake_model: FakeModel) -> None:
+    served = serve(upstream_url=f"{fake_model.url}/v1", upstream_model=MODEL)
     key = served.key("ingest")
     program, admin = served.client(key), served.client(served.key("admin", user="root"))
     assert program.get("/feedback/status").json() == {"functionality": "feedback", "status": {"enabled": False}}
@@ -599,7 +593,7 @@ def test_feedback_is_switched_for_every_process_and_for_good(serve: Serve, model
     assert (status["previous_status"], status["updated_status"]) == (False, True)
     assert status["updated_by"] == served.context.pseudonymizer.user("root").pseudonym
     assert admin.put("/feedback/status", json={"status": True, "more": 1}).status_code == 422
-    later = serve(upstream_url=f"{model.url}/v1", upstream_model=MODEL).client(key)
+    later = serve(upstream_url=f"{fake_model.url}/v1", upstream_model=MODEL).client(key)
     assert later.get("/v1/feedback/status").json()["status"] == {"enabled": True}
     conversation = program.post("/query", json={"query": "a"}).json()["conversation_id"]
     opinion = {"conversation_id": conversation, "user_question": "a", "llm_response": "You said: a", "sentiment": 1}
@@ -645,9 +639,9 @@ def test_many_at_once_keep_their_turns(ready: Callable[..., Served]) -> None:
         assert len({turn.user for turn in turns}) == 1
 
 
-def test_a_server_told_to_stop_keeps_what_was_said(start: Start, model: FakeModel, tmp_path: Path) -> None:
+def test_a_server_told_to_stop_keeps_what_was_said(start: Start, fake_model: FakeModel, tmp_path: Path) -> None:
     process, url = start(
-        TRACEMILL_UPSTREAM_URL=f"{model.url}/v1",
+        TRACEMILL_UPSTREAM_URL=f"{fake_model.url}/v1",
         TRACEMILL_UPSTREAM_MODEL=MODEL,
         TRACEMILL_SHUTDOWN_TIMEOUT_SECONDS="0.3",
     )
@@ -666,3 +660,32 @@ def test_a_server_told_to_stop_keeps_what_was_said(start: Start, model: FakeMode
     assert record.completion_status == "interrupted"
     assert record.response is not None
     assert record.response["content"].startswith("You said: slow")
+
+
+def test_servers_over_one_postgresql_share_conversations(serve: Serve, fake_model: FakeModel, postgres: str) -> None:
+    import psycopg  # an optional package; the fixture skips where it is missing
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE lightspeed")
+    database = postgres.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", "/lightspeed?")
+    settings = {
+        "database": database,
+        "upstream_url": f"{fake_model.url}/v1",
+        "upstream_model": MODEL,
+        "user_data_collection": {"feedback_enabled": True},
+    }
+    one, other = serve("w", **settings), serve("w", **settings)
+    ada = {"x-user-id": "ada"}
+    first = one.client().post("/query", json={"query": "one"}, headers=ada).json()
+    more = {"query": "two", "conversation_id": first["conversation_id"]}
+    assert other.client().post("/query", json=more, headers={"x-user-id": "bob"}).status_code == 403
+    assert other.client().post("/streaming_query", json=more, headers=ada).status_code == 200
+    assert [message["content"] for message in fake_model.requests[-1]["body"]["messages"][1:]] == [
+        "one", "You said: one", "two",
+    ]  # fmt: skip
+    opinion = {"user_question": "one", "llm_response": first["response"], "sentiment": -1}
+    said = {**opinion, "conversation_id": first["conversation_id"]}
+    assert other.client().post("/feedback", json=said, headers=ada).status_code == 200
+    [feedback] = one.records("feedback")
+    assert isinstance(feedback, Feedback)
+    assert feedback.interaction_id == interactions(one)[0].id
