@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -20,11 +20,15 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.build import Built, build
 from tracemill.dataset.recipe import Recipe, default_recipe
 from tracemill.dataset.version import Version, find_version, list_versions
+from tracemill.export.lines import openai_line
 from tracemill.export.write import ExportReport, export_version
 from tracemill.feedback.attach import attach
+from tracemill.feedback.cascade import erase_interaction
 from tracemill.insight.health import Health, examine
+from tracemill.insight.readiness import Readiness, readiness
 from tracemill.insight.report import write_html
 from tracemill.insight.statistics import Statistics, collect_statistics
+from tracemill.insight.storage import storage_statistics
 from tracemill.sdk.delivery import Delivered, Delivery
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
@@ -165,6 +169,14 @@ class Workspace:
         """See :func:`tracemill.insight.statistics.collect_statistics`."""
         return collect_statistics(self.store, platform=platform, bodies=bodies, newest=newest, progress=progress)
 
+    def readiness(self, platform: str) -> Readiness:
+        """Whether a platform's records are enough to train on; see :mod:`tracemill.insight.readiness`."""
+        return readiness(self.store, platform)
+
+    def storage_statistics(self, platform: str | None = None) -> dict[str, Any]:
+        """What is stored, what it costs, and what to do next; see :mod:`tracemill.insight.storage`."""
+        return storage_statistics(self.store, platform=platform)
+
     def write_report(self, path: Path, *, platform: str | None = None) -> Statistics:
         """Write the report as one HTML file, and give the statistics it shows."""
         statistics = self.statistics(platform=platform)
@@ -210,6 +222,28 @@ class Workspace:
     ) -> ExportReport:
         """Write a dataset version in a trainer's format."""
         return export_version(self.dataset(reference), format, to, progress=progress)
+
+    def openai_rows(
+        self, platform: str, *, success_only: bool = True, with_feedback_only: bool = False
+    ) -> Iterator[bytes]:
+        """OpenAI chat rows of a platform's interactions, a line each, in the order of storing.
+
+        What has no answer, or does not fit the format, is left out. A dataset version is the better way: it names every
+        record and what became of it.
+        """
+        kept = self.training_data(
+            platform=platform,
+            success=True if success_only else None,
+            with_feedback=True if with_feedback_only else None,
+        )
+        return (line for interaction in kept if (line := openai_line(interaction)) is not None)
+
+    def erase_interaction(self, interaction_id: str) -> dict[str, int]:
+        """Remove an interaction with its steps, decisions, validations, feedback and the calls inside it.
+
+        Returns how many records of each type went.
+        """
+        return erase_interaction(self.store, interaction_id)
 
     def write_gepeto(self, to: Path, *, platform: str | None = None) -> int:
         """Write the records as a Gepeto tree of JSON files; returns how many."""

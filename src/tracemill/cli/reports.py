@@ -9,7 +9,7 @@ import typer
 from msgspec import to_builtins
 
 from tracemill.cli.opening import Folder, Json, open_workspace, options_of
-from tracemill.cli.output import emit_json, progress, say
+from tracemill.cli.output import emit_json, progress, say, table
 
 Platform = Annotated[str | None, typer.Option(help="Only this platform.")]
 
@@ -81,3 +81,29 @@ def demo(
     stages = run_demo(Path(options.workspace or "tracemill-demo"), source, say=lambda text: say(options, text))
     if options.json:
         emit_json(stages)
+
+
+def readiness(
+    context: typer.Context,
+    platform: Annotated[str | None, typer.Argument(help="A platform; all of them by default.")] = None,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Say whether there is enough to train on: five gates, each with its value."""
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        names = [platform] if platform is not None else sorted({row.platform for row in opened.store.daily()})
+        found = [opened.readiness(name) for name in names]
+    if options.json:
+        emit_json([each.as_dict() for each in found])
+        return
+    for each in found:
+        state = "ready" if each.is_ready else "not ready"
+        rows = [
+            [gate.name, f"{gate.value:g}", f"{gate.required:g}", "yes" if gate.passed else "no"] for gate in each.gates
+        ]
+        table(options, f"{each.platform}: {state}, score {each.score:g}", ["gate", "value", "required", "passed"], rows)
+        for advice in each.recommendations:
+            say(options, f"  {advice}")
+    if not found:
+        say(options, "Nothing is stored yet.")

@@ -1,8 +1,9 @@
 """Checking a workflow: is it whole, do its references lead somewhere, and how did its user change it?
 
 A workflow is any JSON object with a list of steps (``steps``, ``nodes``, ``actions``, ``tasks`` or ``modules``). What is said
-of it depends on that structure alone, never on a vendor. An error is something no runtime could carry out, a warning something that
-looks unintended. The score is ``100 - 20 * errors - 5 * warnings``, not below 0; a workflow without errors passes.
+of it depends on that structure alone, never on a vendor. An error is something no runtime could carry out, a warning
+something that looks unintended. The score is ``100 - 20 * errors - 5 * warnings``, not below 0; a workflow without errors
+passes.
 """
 
 from __future__ import annotations

@@ -18,8 +18,11 @@ _GB = 1_000_000_000
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
-def storage_statistics(store: HotStore, *, platform: str | None = None, now_archived: int = 0) -> dict[str, Any]:
-    """Overview, storage, costs, platforms, readiness and recommendations. Raises what the store raises."""
+def storage_statistics(store: HotStore, *, platform: str | None = None, archived: int = 0) -> dict[str, Any]:
+    """Overview, storage, costs, platforms, readiness and recommendations. Raises what the store raises.
+
+    ``archived`` is how many more records lie in cold storage.
+    """
     rows = store.daily(platform=platform)
     interactions = [row for row in rows if row.type == "interaction"]
     records = sum(row.records for row in rows)
@@ -31,9 +34,9 @@ def storage_statistics(store: HotStore, *, platform: str | None = None, now_arch
     raw = sum(row.raw_bytes for row in rows)
     return {
         "overview": {
-            "total_records": records + now_archived,
+            "total_records": records + archived,
             "active_records": records,
-            "archived_records": now_archived,
+            "archived_records": archived,
             "interactions": sum(row.records for row in interactions),
             "success_rate": _rate(interactions),
             "with_feedback": sum(with_feedback.values()),

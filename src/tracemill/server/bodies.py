@@ -141,7 +141,15 @@ def decode_as(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         message = str(error)
-        _, _, place = message.rpartition(" - at `$")
-        raise ApiError(422, "invalid", message, param=place.rstrip("`").lstrip(".") or None) from None
+        raise ApiError(422, "invalid", message, param=_param(message)) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ApiError(400, "malformed_json", f"the body is not usable JSON: {error}") from None
+
+
+def _param(message: str) -> str | None:
+    """The field that msgspec's message is about: where it says a path, or the field that is missing or too much."""
+    _, found, place = message.rpartition(" - at `$")
+    if found:
+        return place.rstrip("`").lstrip(".") or None
+    _, found, name = message.partition(" field `")
+    return name.rstrip("`") or None if found else None
