@@ -19,6 +19,7 @@ UP_NAMES = frozenset({"thumbs_up", "thumbsup", "thumb_up", "upvote", "like", "�
 DOWN_NAMES = frozenset({"thumbs_down", "thumbsdown", "thumb_down", "downvote", "dislike", "👎"})
 EITHER_NAMES = frozenset({"thumbs", "thumb", "user_feedback", "feedback", "user_score", "vote", "user_rating_binary"})
 """Names under which applications send a thumb as a yes or no. Under any other name a 1 is a score: of what, we cannot know."""
+THUMB_NAMES = UP_NAMES | DOWN_NAMES | EITHER_NAMES
 _UP_LABELS = frozenset({"thumbs_up", "up", "positive", "good", "like", "liked", "yes", "true", "👍", "+1"})
 _DOWN_LABELS = frozenset({"thumbs_down", "down", "negative", "bad", "dislike", "disliked", "no", "false", "👎", "-1"})
 
@@ -94,7 +95,7 @@ def kind_of(
     """
     if correction is not None:
         return "edit"
-    word = (name or "").strip().lower().replace("-", "_").replace(" ", "_")
+    word = word_of(name)
     direction = _direction(score, label)
     if annotator_kind == "HUMAN":
         if word in UP_NAMES and direction is not False:
@@ -106,6 +107,11 @@ def kind_of(
     if score is None and label is None and comment is not None:
         return "comment"
     return "score"
+
+
+def word_of(name: str | None) -> str:
+    """A name as the sets above have it."""
+    return (name or "").strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _direction(score: float | bool | None, label: str | None) -> bool | None:

@@ -1,0 +1,1 @@
+"""What clients of other tools send beside traces: scores, annotations, assessments, logged calls."""
