@@ -14,9 +14,9 @@ from tracemill.server.routes import FAMILIES
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "http.md"
 INTRODUCTION = """# HTTP routes and metrics
 
-Every route of `tracemill serve` with the scope a key or token needs for it; several mean that any of them is enough, `admin` may do
-everything, and `reviewer` whatever `user` may. `/docs` on a running server describes parameters and bodies. What the families are for:
-[server](server.md).
+Every route of `tracemill serve` with the scope a key or token needs. Several mean that any of them is enough; `admin` may
+do everything, and `reviewer` whatever `user` may. `/docs` on a running server describes parameters and bodies. For what the
+families are there: [server](server.md).
 
 | route | scope | what it does |
 | --- | --- | --- |
@@ -40,7 +40,7 @@ def routes() -> Iterator[tuple[str, str, str, str]]:
             found = [scopes_of(dependency.call) for dependency in route.dependant.dependencies]
             scopes = next((scope for scope in found if scope), ())
             summary = route.summary or (route.endpoint.__doc__ or "").strip().split("\n")[0].rstrip(".")
-            for method in sorted(route.methods):
+            for method in sorted(route.methods or ()):
                 yield method, route.path, " or ".join(f"`{scope}`" for scope in scopes) or "none", summary
 
 

@@ -45,9 +45,7 @@ made: list[HttpDelivery] = []
 
 
 def delivery_to(url: str, **settings: Any) -> HttpDelivery:
-    made.append(
-        HttpDelivery(load_settings({"endpoint": url, "http_timeout_seconds": 0.3, **settings}, environment={}))
-    )
+    made.append(HttpDelivery(load_settings({"endpoint": url, "http_timeout_seconds": 0.3, **settings}, environment={})))
     return made[-1]
 
 

@@ -36,7 +36,7 @@ def routes(served: Served) -> Iterator[tuple[str, str, tuple[Scope, ...] | None]
         assert isinstance(route, APIRoute), f"{route} is reached without a handler that asks for a key"
         found = [scopes_of(dependency.call) for dependency in route.dependant.dependencies]
         scopes = next((scope for scope in found if scope is not None), None)
-        for method in route.methods:
+        for method in route.methods or ():
             yield method, route.path, scopes
 
 
@@ -232,7 +232,7 @@ def test_a_token_of_the_issuer_is_a_user(issued: Served, signing: rsa.RSAPrivate
 def test_a_token_that_proves_nothing_is_refused(issued: Served, signing: rsa.RSAPrivateKey) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = signing.public_key().public_numbers().n.to_bytes(256)
-    none = jwt.encode({"iss": ISSUER, "aud": "tracemill", "sub": "alice", "exp": 2**31}, None, "none")
+    none = jwt.encode({"iss": ISSUER, "aud": "tracemill", "sub": "alice", "exp": 2**31}, "", "none")
     wrong = [
         token(other),
         token(signing, kid="two"),

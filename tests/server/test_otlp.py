@@ -129,7 +129,7 @@ def test_an_agent_is_an_interaction_with_its_steps(serve: Serve, fake_model: Fak
     tools = [record for record in records if isinstance(record, Step) and record.kind == "tool"]
     assert [(step.actions[0].tool, step.actions[0].result) for step in tools] == [("get_weather", "rain in Oslo")]
     assert tools[0].interaction_id == root.id
-    assert {record.trace_id for record in (*calls, *tools)} == {root.trace_id}
+    assert {*(call.trace_id for call in calls), *(step.trace_id for step in tools)} == {root.trace_id}
 
 
 GOLDEN: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from schemathesis.core.result import Ok
 
 from tests.server.conftest import Serve
 
@@ -18,7 +19,7 @@ SHAPE = {"type", "message", "hint", "param", "code", "request_id"}
 def test_nothing_the_description_allows_is_unhandled(serve: Serve) -> None:
     served = serve(request_timeout_seconds=5)
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json", timeout=30)
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) >= 8
     for operation in operations:
         _try(operation)

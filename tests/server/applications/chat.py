@@ -30,8 +30,7 @@ def converse() -> None:
     assert message.tool_calls
     told = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
     thanks = {"role": "user", "content": "Thank you"}
-    client.chat.completions.create(
-        model="fake-model", messages=[*asking, message.model_dump(exclude_none=True), told, thanks], tools=[tool]
-    )
+    whole: list[Any] = [*asking, message.model_dump(exclude_none=True), told, thanks]
+    client.chat.completions.create(model="fake-model", messages=whole, tools=[tool])
     with contextlib.suppress(openai.APIError):
         client.chat.completions.create(model="fake-model", messages=[{"role": "user", "content": "error 429"}])

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 
 from langfuse import get_client, observe, propagate_attributes
-from langfuse.openai import openai  # type: ignore[attr-defined]
+from langfuse.openai import openai
 
 langfuse = get_client()
 assert langfuse.auth_check()
 
 
-@observe(as_type="tool")
+@observe(as_type="tool")  # type: ignore[untyped-decorator]
 def look_up(word: str) -> str:
     """A tool."""
     return word.upper()
 
 
-@observe(name="answer", as_type="agent")
+@observe(name="answer", as_type="agent")  # type: ignore[untyped-decorator]
 def answer(question: str) -> str:
     """An agent that uses a tool and a model."""
     with propagate_attributes(user_id="ada", session_id="session-7", tags=["blue"]):
