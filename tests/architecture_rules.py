@@ -29,8 +29,8 @@ RANKS = {
     "": 9,  # tracemill/__init__.py: the public names
 }
 FACES = {"cli", "server", "ship", "demo", "collector", "__main__", ""}
-FACE_USES = {"cli": {"demo"}, "demo": {"collector"}}
-"""Faces that use another face: `tracemill demo` runs the demo, which captures as an application does."""
+FACE_USES = {"cli": {"demo", "server"}, "demo": {"collector"}}
+"""Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}
 CLOCK = re.compile(r"datetime\.datetime\.(now|utcnow|today)|datetime\.date\.today|time\.time(_ns)?|uuid\.uuid\d")

@@ -106,8 +106,8 @@ def test_a_workflow_is_checked_and_the_edit_is_kept(serve: Serve) -> None:
     body = {"interaction_id": about.id, "workflow": edited, "original_workflow": original, "user_edited": True}
     answer = served.client().post("/api/workflow/validate", json=body).json()
     assert answer["valid"] is False
-    assert {error["code"] for error in answer["errors"]} == {"duplicate_id", "no_such_step"}
-    assert [warning["code"] for warning in answer["warnings"]] == ["no_type"]
+    assert {error["code"] for error in answer["errors"]} == {"duplicate_id", "dangling_reference"}
+    assert [warning["code"] for warning in answer["warnings"]] == ["untyped"]
     assert answer["score"] == 100 - 2 * 20 - 5
     assert answer["diff"]["removed"] == {"/steps/1/type": "wait"}
     assert answer["diff"]["modified"] == {"/steps/1/id": ["b", "a"], "/steps/1/next": ["a", "z"]}
@@ -122,7 +122,7 @@ def test_a_workflow_is_checked_and_the_edit_is_kept(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("workflow", "valid", "codes"),
     [
-        ({"nodes": [{"id": 1, "type": "x"}], "edges": [{"source": 1, "target": 2}]}, False, {"no_such_step"}),
+        ({"nodes": [{"id": 1, "type": "x"}], "edges": [{"source": 1, "target": 2}]}, False, {"dangling_reference"}),
         ({"steps": {"a": {"type": "x"}, "b": {"type": "y", "depends_on": ["a"]}}}, True, set()),
         ({"steps": [{"id": "a", "type": "x", "next": "a"}]}, False, {"refers_to_itself"}),
         ({"steps": []}, False, {"empty"}),

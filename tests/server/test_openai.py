@@ -198,7 +198,10 @@ def test_a_failed_recording_never_fails_the_call(served: Served, monkeypatch: py
             time.sleep(0.01)
         patch.setattr("tracemill.capture.proxy.exchange.Exchange.fields", broken)
         assert client_of(served).chat.completions.create(model="m", messages=ASK).choices
-    assert b'tracemill_capture_failures_total{source="proxy"} 1.0' in served.client().get("/metrics").content
+        counted, ends = b'tracemill_capture_failures_total{source="proxy"} 1.0', time.monotonic() + 10
+        while counted not in (page := served.client().get("/metrics").content) and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert counted in page, [line for line in page.splitlines() if b"capture" in line]
     assert len(recorded(served, 2)) == 2  # the spool kept them while the store was broken
 
 

@@ -96,7 +96,7 @@ def _check_steps(path: str, steps: list[Any], checked: Checked) -> set[str]:
                 checked.error(f"{here}/id", "duplicate_id", "another step has this id")
             ids.add(str(identity))
         if not any(step.get(key) for key in _TYPES):
-            checked.warn(here, "no_type", f"nothing says what the step does ({', '.join(_TYPES)})")
+            checked.warn(here, "untyped", f"nothing says what the step does ({', '.join(_TYPES)})")
         for key in ("parameters", "params", "inputs", "config"):
             if key in step and not isinstance(step[key], (dict, list)) and step[key] is not None:
                 checked.error(f"{here}/{key}", "bad_parameters", f"{key} is neither an object nor a list")
@@ -107,7 +107,7 @@ def _check_references(path: str, steps: list[Any], ids: set[str], checked: Check
     for index, step in enumerate(steps):
         for key, target in _targets(step):
             if ids and target not in ids:
-                checked.error(f"{path}/{index}/{key}", "no_such_step", "it refers to a step that does not exist")
+                checked.error(f"{path}/{index}/{key}", "dangling_reference", "it refers to a step that does not exist")
             elif isinstance(step, dict) and str(step.get("id")) == target:
                 checked.error(f"{path}/{index}/{key}", "refers_to_itself", "a step refers to itself")
 
@@ -132,4 +132,6 @@ def _check_edges(workflow: dict[str, Any], ids: set[str], checked: Checked) -> N
             for end in ends or ():
                 value = edge.get(end)
                 if isinstance(value, (str, int)) and ids and str(value) not in ids:
-                    checked.error(f"/{name}/{index}/{end}", "no_such_step", "it refers to a step that does not exist")
+                    checked.error(
+                        f"/{name}/{index}/{end}", "dangling_reference", "it refers to a step that does not exist"
+                    )
