@@ -87,7 +87,7 @@ def test_importing_tracemill_loads_nothing_heavy() -> None:
             "imports tracemill.workspace",
         ),
         ("src/tracemill/insight/x.py", "from tracemill.cli import main", "imports tracemill.cli"),
-        ("src/tracemill/cli/x.py", "from tracemill.server import app", "imports tracemill.server"),
+        ("src/tracemill/demo/x.py", "from tracemill.server import app", "imports tracemill.server"),
         ("src/tracemill/newroom/x.py", "", "has no rank"),
     ],
 )
