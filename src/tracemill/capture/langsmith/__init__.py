@@ -1,0 +1,1 @@
+"""Runs and feedback as LangSmith's clients send them."""
