@@ -6,10 +6,10 @@ Names are ``post.{id}`` and ``patch.{id}``, the same with a field behind (``.inp
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -25,6 +25,7 @@ MAX_HEADERS = 16 * 1024
 MAX_ATTACHMENT = 256 * 1024
 """Bytes of an attachment whose content is kept; of a larger one, its name, type and size."""
 FIELDS = frozenset({"inputs", "outputs", "events", "extra", "error", "serialized"})
+_HEX = re.compile("[0-9a-f]{32}")
 Operation = Literal["post", "patch"]
 
 
@@ -105,14 +106,10 @@ class _Reader:
 
 def canonical_id(value: Any) -> str:
     """A run's id as canonical text. Raises ValueError when it is no UUID."""
-    try:
-        return str(UUID(value)) if isinstance(value, str) and len(value) <= 64 else _no_uuid(value)
-    except ValueError:
-        return _no_uuid(value)
-
-
-def _no_uuid(value: Any) -> str:
-    raise ValueError(f"the id of a run is a UUID, not {str(value)[:80]!r}")
+    digits = value.replace("-", "").lower() if isinstance(value, str) else ""
+    if not isinstance(value, str) or len(value) not in (32, 36) or not _HEX.fullmatch(digits):
+        raise ValueError(f"the id of a run is a UUID, not {str(value)[:80]!r}")
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def read_multipart(raw: bytes, content_type: str) -> Body:
@@ -148,15 +145,15 @@ def _assembled(parts: list[_Part]) -> Body:
                 body.feedback.append(_object(part.raw))
             elif kind == "attachment" and last:
                 attachments.setdefault(canonical_id(identity), []).append(_attachment(part, last))
-            elif kind == "post" or kind == "patch":
-                key: tuple[Operation, str] = (kind, canonical_id(identity))
-                _place(runs, fields, key, last, part.raw)
+            elif kind in ("post", "patch"):
+                operation = "post" if kind == "post" else "patch"
+                _place(runs, fields, (operation, canonical_id(identity)), last, part.raw)
             else:
                 raise ValueError("this name of a part is not known")
         except (ValueError, RecordError) as error:
             body.refuse(f"part {name[:200]!r}", str(error), part.raw)
     for run_id, found in attachments.items():
-        operation: Operation = "post" if ("post", run_id) in runs else "patch"
+        operation = "post" if ("post", run_id) in runs else "patch"
         fields.setdefault((operation, run_id), {})["attachments"] = found
     for key in dict.fromkeys([*runs, *fields]):
         run = {**runs.get(key, {}), **fields.get(key, {})}
