@@ -16,7 +16,6 @@ _ROLES = {
     "function": "tool",
     "developer": "developer",
 }
-_CLASSES = {f"{role.title()}Message": role for role in _ROLES}
 
 
 def message_of(value: Any) -> Message | None:
@@ -43,7 +42,7 @@ def message_of(value: Any) -> Message | None:
 def _role(name: str, value: dict[str, Any]) -> str | None:
     if "content" not in value:
         return None
-    short = _CLASSES.get(name.removesuffix("Chunk"), name.removesuffix("MessageChunk").lower())
+    short = name.removesuffix("Chunk").removesuffix("Message").lower()
     if short in _ROLES:
         return _ROLES[short]
     return role_of(value["role"]) if isinstance(value.get("role"), str) else _ROLES.get(str(value.get("type")))

@@ -154,11 +154,15 @@ def _assembled(parts: list[_Part]) -> Body:
             body.refuse(f"part {name[:200]!r}", str(error), part.raw)
     for run_id, found in attachments.items():
         operation = "post" if ("post", run_id) in runs else "patch"
-        fields.setdefault((operation, run_id), {})["attachments"] = found
+        fields.setdefault((_operation(operation), run_id), {})["attachments"] = found
     for key in dict.fromkeys([*runs, *fields]):
         run = {**runs.get(key, {}), **fields.get(key, {})}
         body.pieces.append(Piece(key[0], key[1], {**run, "id": key[1]}))
     return body
+
+
+def _operation(name: str) -> Operation:
+    return "post" if name == "post" else "patch"
 
 
 def _place(
