@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracemill.capture.otlp.messages import role_of, tool_call
-from tracemill.capture.proxy.answers import chat_answer, input_messages, responses_answer
+from tracemill.core.answers import chat_answer, input_messages, responses_answer
 from tracemill.core.records import Message
 
 _ROLES = {
@@ -118,7 +118,7 @@ def _pair(value: list[Any]) -> bool:
 
 
 def answer_of(outputs: Any) -> dict[str, Any]:
-    """Fields of what a model answered, as :mod:`tracemill.capture.proxy.answers` names them; empty when it is unknown."""
+    """Fields of what a model answered, as :mod:`tracemill.core.answers` names them; empty when it is unknown."""
     if not isinstance(outputs, dict):
         return {}
     if isinstance(outputs.get("generations"), list):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tracemill.capture.proxy.answers import chat_answer, input_messages, responses_answer
+from tracemill.core.answers import chat_answer, input_messages, responses_answer
 from tracemill.core.ids import derived_id, from_microseconds
 from tracemill.core.messages import tool_calls
 from tracemill.core.records import SCHEMA_VERSION, Failure, Interaction, Model, User

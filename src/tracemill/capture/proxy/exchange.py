@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tracemill.capture.proxy.answers import (
+from tracemill.capture.proxy.sse import events
+from tracemill.core.answers import (
     chat_answer,
     chat_stream,
     embeddings_answer,
@@ -14,7 +15,6 @@ from tracemill.capture.proxy.answers import (
     responses_answer,
     responses_stream,
 )
-from tracemill.capture.proxy.sse import events
 from tracemill.core.codec import parse_json
 from tracemill.core.errors import RecordError
 from tracemill.core.messages import tool_calls
