@@ -146,8 +146,7 @@ def _assembled(parts: list[_Part]) -> Body:
             elif kind == "attachment" and last:
                 attachments.setdefault(canonical_id(identity), []).append(_attachment(part, last))
             elif kind in ("post", "patch"):
-                operation = "post" if kind == "post" else "patch"
-                _place(runs, fields, (operation, canonical_id(identity)), last, part.raw)
+                _place(runs, fields, (_operation(kind), canonical_id(identity)), last, part.raw)
             else:
                 raise ValueError("this name of a part is not known")
         except (ValueError, RecordError) as error:
