@@ -168,12 +168,17 @@ def _joined(parts: list[_Opened], status: CompletionStatus | None, pseudonymize:
     attachments: dict[str, Any] = {}
     for part in parts:
         run.update({name: value for name, value in part.run.items() if value is not None})
-        attachments.update({entry["name"]: entry for entry in part.run.get("attachments") or []})
+        attachments.update(_attachments(part.run.get("attachments")))
     if attachments:
         run["attachments"] = list(attachments.values())
     platform = next((part.platform for part in parts if part.platform), None)
     first = min(part.time for part in parts)
     return record_of(run, [part.name for part in parts], status, first, pseudonymize, platform)
+
+
+def _attachments(value: Any) -> dict[str, Any]:
+    entries = value if isinstance(value, list) else []
+    return {entry["name"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)}
 
 
 def _late(stored: AnyRecord, parts: list[_Opened]) -> list[AnyRecord]:
