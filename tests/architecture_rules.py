@@ -33,6 +33,15 @@ FACE_USES = {"cli": {"demo", "server"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}
+INTEGRATIONS = {
+    "openai": {"openai"},
+    "anthropic": {"anthropic"},
+    "litellm": {"litellm"},
+    "langchain": {"langchain_core"},
+    "dspy": {"dspy"},
+    "openai_agents": {"agents"},
+}
+"""What a module of sdk/integrations may import besides: its own framework. Nothing else of ours imports these modules."""
 CLOCK = re.compile(r"datetime\.datetime\.(now|utcnow|today)|datetime\.date\.today|time\.time(_ns)?|uuid\.uuid\d")
 DYNAMIC_IMPORT = re.compile(r"importlib\.import_module|__import__")
 DYNAMIC_IMPORT_ALLOWED = {
