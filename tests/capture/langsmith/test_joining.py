@@ -175,5 +175,5 @@ def test_feedback_names_who_said_it_and_about_which_run() -> None:
     whole_trace = feedback_of({"trace_id": run_id(1), "key": "thumbs", "score": False}, person, None)
     assert (whole_trace.kind, whole_trace.step_id) == ("thumbs_down", run_record_id(run_id(1)))
     for wrong in (None, {}, {"key": ""}, {"key": "a", "score": "high"}, {"key": "a", "run_id": "../x"}):
-        with pytest.raises(ValueError, match="(feedback|run) "):
+        with pytest.raises(ValueError, match=r"(feedback|run) "):
             feedback_of(wrong, person, None)
