@@ -113,6 +113,24 @@ def test_the_model_its_settings_and_its_tools() -> None:
     assert (record.tools, record.parent_id) == (tools, run_record_id(ROOT))
 
 
+def test_a_call_that_litellm_tells_of() -> None:
+    given = {
+        "litellm_call_id": "c",
+        "model": "m",
+        "custom_llm_provider": "openai",
+        "model_parameters": {"temperature": 0.5},
+        "messages": [{"role": "user", "content": "hi"}],
+        "response_time": 0.1,
+    }
+    record = made(trace_id=RUN, run_type="llm", inputs=given)
+    assert isinstance(record, Interaction)
+    assert record.model is not None
+    assert (record.model.provider, record.model.name) == ("openai", "m")
+    assert record.model.configuration == {"temperature": 0.5}
+    assert record.messages == [{"role": "user", "content": "hi"}]
+    assert record.extra["litellm"]["response_time"] == 0.1
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message", "detail"),
     [

@@ -78,7 +78,7 @@ def test_the_async_client(fake_model: FakeModel, kept: Kept) -> None:
 def test_tools(fake_model: FakeModel, kept: Kept, stream: bool) -> None:
     asked: list[Any] = [{"role": "user", "content": "the weather?"}]
     with client_of(fake_model, kept) as client:
-        answer = client.messages.create(model="m", max_tokens=50, messages=asked, tools=[TOOL], stream=stream)
+        answer: Any = client.messages.create(model="m", max_tokens=50, messages=asked, tools=[TOOL], stream=stream)
         if stream:
             list(answer)
         else:

@@ -48,13 +48,13 @@ def test_a_call_is_what_it_was_and_is_recorded(fake_model: FakeModel, kept: Kept
 def test_tool_calls(fake_model: FakeModel, kept: Kept, stream: bool) -> None:
     with client_of(fake_model, kept) as client:
         ask: list[Any] = [{"role": "user", "content": "the weather?"}]
-        answer = client.chat.completions.create(model="m", messages=ask, tools=[TOOL], stream=stream)
+        answer: Any = client.chat.completions.create(model="m", messages=ask, tools=[TOOL], stream=stream)
         if stream:
             assert isinstance(answer, openai.Stream)
             assert len(list(answer)) > 3
         else:
             message = answer.choices[0].message
-            told = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
+            told: Any = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
             client.chat.completions.create(model="m", messages=[*ask, message, told], tools=[TOOL])
     first = kept.interactions()[0]
     assert first.response is not None

@@ -156,6 +156,11 @@ def _interaction(
     for name in ("inputs", "outputs"):
         if run.get(name) and not (called and (history if name == "inputs" else answer)):
             base["extra"][name] = run[name]
+    given = _dict(run.get("inputs"))
+    if "litellm_call_id" in given and history:
+        base["extra"]["litellm"] = {
+            name: value for name, value in given.items() if name not in ("messages", "response")
+        }
     if answer.get("choices"):
         base["extra"]["choices"] = answer["choices"]
     response = answer.get("response")
@@ -209,6 +214,8 @@ def _models(
     """The model that was asked for and the one that answered."""
     inputs, invocation = _dict(run.get("inputs")), _dict(extra.get("invocation_params"))
     asked = inputs if "model" in inputs else {}
+    if "litellm_call_id" in inputs:  # LiteLLM sends the payload of its own logs as inputs
+        asked = {**_dict(inputs.get("model_parameters")), "model": inputs.get("model")}
     configuration = {
         name: value
         for name, value in {**_dict(metadata.get("ls_invocation_params")), **invocation, **asked}.items()
@@ -216,7 +223,7 @@ def _models(
     }
     stated = (metadata.get("ls_model_name"), invocation.get("model"), invocation.get("model_name"), asked.get("model"))
     name = next((text for text in stated if isinstance(text, str) and text), None)
-    provider = _text(metadata.get("ls_provider"))
+    provider = _text(metadata.get("ls_provider")) or _text(inputs.get("custom_llm_provider"))
     for short in ("temperature", "max_tokens", "stop"):
         if metadata.get(f"ls_{short}") is not None:
             configuration.setdefault(short, metadata[f"ls_{short}"])

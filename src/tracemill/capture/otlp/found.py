@@ -20,6 +20,7 @@ class Attributes:
 
     def __init__(self, attributes: dict[str, Any]) -> None:
         self.left = dict(attributes)
+        self._families = {name.partition(".")[0] for name in attributes}
 
     def take(self, *names: str) -> Any:
         """The first of some attributes that is there; all of them count as taken."""
@@ -50,10 +51,12 @@ class Attributes:
 
     def has(self, prefix: str) -> bool:
         """Whether an attribute begins so."""
-        return any(name.startswith(prefix) for name in self.left)
+        return prefix.partition(".")[0] in self._families and any(name.startswith(prefix) for name in self.left)
 
     def nested(self, prefix: str) -> dict[str, Any]:
         """Attributes under a prefix with the rest of their names, taken."""
+        if prefix.partition(".")[0] not in self._families:
+            return {}
         names = [name for name in self.left if name.startswith(prefix)]
         return {name[len(prefix) :]: self.left.pop(name) for name in names}
 

@@ -20,7 +20,8 @@ _NOT_SETTINGS = ("api_key", "api_base", "base_url", "messages", "tools")
 
 class TracemillCallback(BaseCallback):  # type: ignore[misc]
     """Records calls of modules: the outermost as an Interaction, calls of language models inside it too, tools and inner
-    modules as Steps. The trajectory of a ReAct module is its ``reasoning``. ``last_interaction_id`` is the newest outermost call's.
+    modules as Steps. The trajectory of a ReAct module is its ``reasoning``. ``last_interaction_id`` is that of the newest
+    outermost call.
     """
 
     def __init__(self, collector: Collector) -> None:

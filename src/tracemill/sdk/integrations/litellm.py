@@ -21,7 +21,7 @@ _REMEMBERED = 10_000
 _NOT_SETTINGS = ("tools", "functions", "messages", "user", "metadata")
 
 
-class TracemillLogger(CustomLogger):  # type: ignore[misc]
+class TracemillLogger(CustomLogger):
     """Records every call once, whichever of LiteLLM's twins reports it. ``last_interaction_id`` is the newest one's."""
 
     def __init__(self, collector: Collector) -> None:
