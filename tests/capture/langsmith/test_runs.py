@@ -154,6 +154,7 @@ def test_a_trace_and_a_time_are_found_where_they_are_stated() -> None:
     assert isinstance(record, Step)
     assert record.time == moment_of("2026-03-01T10:00:01.000001Z")
     assert moment_of(0) == EPOCH
+    assert moment_of(1_795_232_301.5) == moment_of(1_795_232_301_500) == moment_of("2026-11-21T03:38:21.5")
     for nothing in (None, True, "soon", 1e300, "0001-01-01T00:00:00+23:00"):
         assert moment_of(nothing) is None
 

@@ -32,6 +32,8 @@ from tracemill.core.records import (
 Pseudonymize = Callable[[str], User]
 _CONVERSATION = ("session_id", "thread_id", "conversation_id")
 _PERSON = ("user_id", "ls_user_id")
+_SECONDS = 1e11
+"""Numbers below are seconds: as such they reach beyond the year 5000, as milliseconds to 1973."""
 _EXCEPTION = re.compile(r"([A-Za-z_][\w.]{0,200})\((.*)\)\Z", re.DOTALL)
 _GIVEN = ("messages", "input", "model", "tools", "instructions", "system", "prompts", "functions", "_type")
 """What a call was given that stands in fields of its own, and not in the model's configuration."""
@@ -86,10 +88,10 @@ def trace_of(run: dict[str, Any]) -> str:
 
 
 def moment_of(value: Any) -> datetime | None:
-    """A time as LangSmith's clients send it: ISO 8601, in UTC where it says nothing, or milliseconds since 1970."""
+    """A time as clients send it: ISO 8601, in UTC where it says nothing, or milliseconds or (LiteLLM) seconds since 1970."""
     try:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return EPOCH + timedelta(milliseconds=value)
+            return EPOCH + (timedelta(seconds=value) if abs(value) < _SECONDS else timedelta(milliseconds=value))
         if isinstance(value, str):
             found = datetime.fromisoformat(value)
             return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
