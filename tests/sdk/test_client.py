@@ -121,7 +121,7 @@ def test_switched_off_it_does_nothing(tmp_path: Path) -> None:
 
 
 def test_a_hung_delivery_holds_up_nobody(tmp_path: Path) -> None:
-    hung = Hung()
+    hung, before = Hung(), threading.active_count()
     client = Client(tmp_path, settings(tmp_path), lambda: hung)
     client.capture(Interaction, {"messages": MESSAGES})
     assert hung.entered.wait(10)
@@ -129,7 +129,7 @@ def test_a_hung_delivery_holds_up_nobody(tmp_path: Path) -> None:
         client.capture(Interaction, {"messages": MESSAGES})
     assert client.flush(10)
     assert client.counts().spooled == 2001
-    assert threading.active_count() < 10
+    assert threading.active_count() <= before + 2
     hung.release.set()
     assert client.deliver(20)
     client.close()

@@ -111,11 +111,11 @@ class HotStore:
             with self._write_lock, writing(self._engine) as connection:
                 put_parts(connection, parts)
 
-    def pending_drop(self, source: str, keys: Sequence[str]) -> None:
-        """Remove every part of the keys: their records are made."""
-        if keys:
+    def pending_drop(self, parts: Sequence[PendingPart]) -> None:
+        """Remove parts whose records are made; what came for the same keys meanwhile stays."""
+        if parts:
             with self._write_lock, writing(self._engine) as connection:
-                drop_parts(connection, source, keys)
+                drop_parts(connection, parts)
 
     def pending_of(self, source: str, keys: Sequence[str]) -> dict[str, list[PendingPart]]:
         """The parts of each key that has any, in the order of their names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, select
 
 from tracemill.core.ids import from_microseconds, microseconds
 from tracemill.core.pending import PendingPart
@@ -51,11 +51,18 @@ def idle_keys(connection: Connection, source: str, older_than: datetime, limit: 
     return [key for (key,) in connection.execute(statement)]
 
 
-def drop_parts(connection: Connection, source: str, keys: Sequence[str]) -> None:
-    """Remove every part of the keys."""
-    for start in range(0, len(keys), _CHUNK):
-        chunk = keys[start : start + _CHUNK]
-        connection.execute(delete(pending).where(and_(pending.c.source == source, pending.c.key.in_(chunk))))
+def drop_parts(connection: Connection, parts: Sequence[PendingPart]) -> None:
+    """Remove these parts and no others: one that came since they were read has yet to be seen to."""
+    statement = delete(pending).where(
+        and_(
+            pending.c.source == bindparam("of_source"),
+            pending.c.key == bindparam("of_key"),
+            pending.c.part == bindparam("of_part"),
+        )
+    )
+    rows = [{"of_source": part.source, "of_key": part.key, "of_part": part.part} for part in parts]
+    if rows:
+        connection.execute(statement, rows)
 
 
 def count_parts(connection: Connection) -> int:

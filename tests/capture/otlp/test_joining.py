@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tracemill.capture.otlp.joining import TRACES, receive_logs, receive_spans, settle
+from tracemill.capture.otlp.joining import SPANS as SPAN_PARTS
+from tracemill.capture.otlp.joining import receive_logs, receive_spans, settle
 from tracemill.capture.otlp.parse import Event, LogEvent, Span
 from tracemill.core.foreign import span_record_id, trace_record_id
 from tracemill.core.ids import EPOCH, now
@@ -90,7 +91,7 @@ def deliver(store: HotStore, batch: list[Span | LogEvent]) -> None:
     store.pending_put([*received.parts, *logs.parts])
     result = store.append([*received.records, *logs.records])
     assert result.refused == ()
-    store.pending_drop(TRACES, received.done)
+    store.pending_drop(received.done)
 
 
 def finish(store: HotStore, later: float = 3600) -> list[AnyRecord]:
@@ -231,4 +232,25 @@ def test_hostile_keys_are_only_data(folder: Path) -> None:
     (record,) = finish(store)
     assert isinstance(record, Interaction)
     assert record.extra["attributes"]["__proto__"] == "polluted"
+    store.close()
+
+
+def test_an_event_that_comes_while_its_call_is_settled_is_not_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_at(folder)
+    deliver(store, [span(5, 1, CHAT), EVENTS[1], EVENTS[2]])
+    read = store.pending_of
+
+    def read_and_receive(source: str, keys: Any) -> Any:
+        found = read(source, keys)
+        if source == SPAN_PARTS:
+            monkeypatch.undo()
+            deliver(store, [EVENTS[0]])  # between the look and the record
+        return found
+
+    monkeypatch.setattr(store, "pending_of", read_and_receive)
+    found = finish(store)
+    contents = [str(record) for record in found]
+    assert any("be kind" in text for text in contents)
     store.close()

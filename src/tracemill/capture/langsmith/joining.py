@@ -55,8 +55,8 @@ class PendingStore(Protocol):
     def pending_idle(self, source: str, older_than: datetime, limit: int) -> list[str]:
         """Keys of which nothing came since a moment."""
 
-    def pending_drop(self, source: str, keys: Sequence[str]) -> None:
-        """Remove the parts of keys."""
+    def pending_drop(self, parts: Sequence[PendingPart]) -> None:
+        """Remove parts."""
 
 
 @dataclass
@@ -123,24 +123,24 @@ def settle(
     """Make records of runs that are complete, or will not become so. Returns how many records. Raises StoreError."""
     expired = moment - timedelta(seconds=expire_seconds)
     keys = store.pending_idle(SOURCE, moment - timedelta(seconds=quiet_seconds), _AT_ONCE)
-    done: list[str] = []
+    done: list[PendingPart] = []
     records: list[AnyRecord] = []
     for run_id, parts in store.pending_of(SOURCE, keys).items():
         opened = sorted(map(_open, parts), key=_order)
         stored = store.get(run_record_id(run_id))
         if stored is not None:
             records.extend(_late(stored, opened))
-            done.append(run_id)
+            done.extend(parts)
             continue
         status = _status(opened)
         if status is None or max(part.time for part in opened) < expired:
             records.append(_joined(opened, status, pseudonymize))
-            done.append(run_id)
+            done.extend(parts)
     known = store.known([record.id for record in records]) if records else set()
     fresh = [record for record in records if record.id not in known]
     if fresh:
         store.append(fresh)
-    store.pending_drop(SOURCE, done)
+    store.pending_drop(done)
     return len(fresh)
 
 

@@ -62,17 +62,17 @@ class PendingStore(Protocol):
     def pending_idle(self, source: str, older_than: datetime, limit: int) -> list[str]:
         """Keys of which nothing came since a moment."""
 
-    def pending_drop(self, source: str, keys: Sequence[str]) -> None:
-        """Remove the parts of keys."""
+    def pending_drop(self, parts: Sequence[PendingPart]) -> None:
+        """Remove parts."""
 
 
 @dataclass
 class Received:
-    """What to do for a request: records and parts to store, traces whose parts are done, spans that say nothing to us."""
+    """What to do for a request: records and parts to store, parts that are done, spans that say nothing to us."""
 
     records: list[AnyRecord] = field(default_factory=list)
     parts: list[PendingPart] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
+    done: list[PendingPart] = field(default_factory=list)
     ignored: int = 0
 
 
@@ -120,13 +120,13 @@ def _roots(
         parts = waiting.get(trace, [])
         if root is not None and (trace in rootless or any(part.part != "root" for part in parts)):
             received.records.extend(records_of(root, read_span(root), pseudonymize, platform))
-            received.done.append(trace)
+            received.done.extend(parts)
         elif root is not None:
             received.parts.append(_part(TRACES, trace, "root", moment, platform, root))
         elif stored := next((part for part in parts if part.part == "root"), None):
             bound, span = _opened(stored, Span)
             received.records.extend(records_of(span, read_span(span), pseudonymize, bound))
-            received.done.append(trace)
+            received.done.extend(parts)
         else:  # once a minute at most, so that a long trace's mark stays young
             name = f"mark:{moment:%Y%m%d%H%M}"
             received.parts.append(PendingPart(source=TRACES, key=trace, part=name, time=moment, body=b""))
@@ -165,16 +165,16 @@ def settle(
     made = 0
     for source, turn in ((TRACES, _settled_trace), (SPANS, _settled_span)):
         keys = store.pending_idle(source, quiet, _AT_ONCE)
-        done: list[str] = []
+        done: list[PendingPart] = []
         records: list[AnyRecord] = []
         for key, parts in store.pending_of(source, keys).items():
             found = turn(store, key, parts, pseudonymize, patient, expired)
             if found is not None:
                 records.extend(found)
-                done.append(key)
+                done.extend(parts)
         known = store.known([record.id for record in records]) if records else set()
         store.append([record for record in records if record.id not in known])
-        store.pending_drop(source, done)
+        store.pending_drop(done)
         made += len(records)
     return made
 

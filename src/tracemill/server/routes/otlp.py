@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tracemill.capture.otlp.joining import TRACES, Received, receive_logs, receive_spans
+from tracemill.capture.otlp.joining import Received, receive_logs, receive_spans
 from tracemill.capture.otlp.parse import Parsed, parse_logs, parse_traces
 from tracemill.core.errors import RecordError, TracemillError
 from tracemill.core.ids import now
@@ -87,7 +87,7 @@ async def _take(request: Request, principal: Principal, *, logs: bool, json: boo
         result = await context.take(received.records, principal, source="otlp")
         refused = result.refused
     if received.done:
-        await context.run(context.workspace.store.pending_drop, TRACES, received.done)
+        await context.run(context.workspace.store.pending_drop, received.done)
     context.metrics.ignored_spans.inc(received.ignored)
     reason = parsed.reason or (f"{refused[0].reason}: {refused[0].message}" if refused else "")
     return parsed.rejected + len(refused), reason
