@@ -251,3 +251,23 @@ def test_a_web_request_is_the_root_of_what_happened_in_it(serve: Serve) -> None:
         time.sleep(0.05)
     by_id = {record.id: record for record in served.records()}
     assert by_id.keys() == {trace_record_id(span.trace_id.hex()), span_record_id(span.span_id.hex())}
+
+
+def test_a_span_that_no_encoding_can_hold_is_quarantined_alone(serve: Serve) -> None:
+    served = serve()
+    deep = "[" * 198 + "]" * 198
+    for value in (deep, "[" * 5000 + "]" * 5000):
+        body = json.loads(json.dumps(GOLDEN))
+        spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        spans[1] = {**spans[0], "spanId": "eee19b7ec3c1b175", "traceId": "ab" * 16}
+        spans[1]["attributes"] = [
+            *spans[0]["attributes"],
+            {"key": "gen_ai.tool.definitions", "value": {"stringValue": value}},
+            {"key": "gen_ai.input.messages", "value": {"stringValue": f'[{{"role": "user", "content": {value}}}]'}},
+        ]
+        reply = served.client().post("/v1/traces", json=body)
+        assert reply.status_code == 200
+    assert served.client().get("/readyz").status_code == 200
+    kept = {record.id for record in served.records("interaction")}
+    assert trace_record_id("5b8efff798038103d269b633813fc60c") in kept
+    assert len(kept) + len(served.workspace.quarantined()) >= 2

@@ -73,6 +73,7 @@ class Context:
         items: list[bytes] = []
         indexes: list[int] = []
         refused: list[Refusal] = []
+        rejects: list[Reject] = []
         for index, record in enumerate(records):
             bound = in_project(record, principal.project)
             if isinstance(bound, str):
@@ -83,6 +84,8 @@ class Context:
                 indexes.append(index)
             except RecordError as error:
                 refused.append(Refusal(index, str(record.id), error.reason, error.message))
+                rejects.append(Reject(str(record.id), error.reason, error.message, _shown(record)))
+        await self.quarantine(rejects, source)
         result = await self.committer.append(items, source) if items else Appended(0, 0, ())
         refused += [_moved(refusal, indexes[refusal.index]) for refusal in result.refused]
         self.metrics.count(source, result.stored, result.duplicates, refused)
@@ -96,6 +99,14 @@ class Context:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Blocking work in a thread."""
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+
+def _shown(record: AnyRecord) -> bytes:
+    """What can be kept of a record that no encoding can hold."""
+    try:
+        return repr(record).encode("utf-8", "backslashreplace")
+    except (RecursionError, ValueError):  # nested too deeply, or an integer too long to be written in decimals
+        return f"{type(record).__name__} {record.id}".encode()
 
 
 def _moved(refusal: Refusal, index: int) -> Refusal:
