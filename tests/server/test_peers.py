@@ -120,6 +120,8 @@ def test_mlflow(serve: Serve, tmp_path: Any) -> None:
     assert call.messages == [{"role": "user", "content": "Say hello"}]
     assert call.response == {"role": "assistant", "content": "HELLO"}
     assert [r.actions[0].tool for r in records if isinstance(r, Step) and r.kind == "tool"] == ["look_up"]
+    (info,) = [r for r in records if isinstance(r, Step) and r.kind == "trace_info"]
+    assert len(info.outputs["trace_metadata"]["mlflow.user"]) == 64
     said = feedback(served)
     assert (said["user_feedback"].kind, said["user_feedback"].comment) == ("thumbs_up", "yes")
     assert (said["expected"].kind, said["expected"].correction) == ("edit", "Hello!")
@@ -147,6 +149,7 @@ def test_litellm(serve: Serve, fake_model: FakeModel) -> None:
     assert (good.input_tokens, good.output_tokens, good.platform) == (11, 5, "support")
     assert good.user == served.context.pseudonymizer.user("ada")
     assert good.success
+    assert "'ada'" not in str(good.extra)
     assert bad.error is not None
     assert bad.error.type == "InternalServerError"
     assert bad.success is False

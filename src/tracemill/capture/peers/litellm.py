@@ -16,6 +16,10 @@ _TAKEN = frozenset(
      "prompt_tokens", "completion_tokens", "startTime", "endTime", "completionStartTime", "response_time", "model",
      "messages", "response", "error_str", "error_information", "model_parameters", "request_tags", "end_user"}
 )  # fmt: skip
+_PERSONAL = frozenset(
+    {"user_api_key_end_user_id", "user_api_key_user_id", "user_api_key_user_email", "user_api_key_hash",
+     "requester_ip_address"}
+)  # fmt: skip
 _NOT_SETTINGS = ("tools", "functions", "messages", "user", "metadata")
 _LAST = 253_402_300_799.0
 
@@ -33,6 +37,9 @@ def read_call(entry: Any, pseudonymize: Callable[[str], User], platform: str | N
     begin, end = _seconds(entry.get("startTime")), _seconds(entry.get("endTime"))
     tools = parameters.get("tools")
     user = entry.get("end_user") or parameters.get("user") or metadata.get("user_api_key_end_user_id")
+    left = {name: value for name, value in entry.items() if name not in _TAKEN}
+    if metadata:  # it repeats who asked, and with which key
+        left["metadata"] = {name: value for name, value in metadata.items() if name not in _PERSONAL}
     return Interaction(
         id=derived_id("litellm", entry["id"]),
         time=begin or datetime.fromtimestamp(0, UTC),
@@ -63,9 +70,8 @@ def read_call(entry: Any, pseudonymize: Callable[[str], User], platform: str | N
         cost_usd=_cost(entry.get("response_cost")),
         completion_status="successful" if failure is None else "failed",
         tags=[tag for tag in entry.get("request_tags") or () if isinstance(tag, str)],
-        extra={**{name: value for name, value in entry.items() if name not in _TAKEN}, "call_id": entry["id"],
-               "call_type": entry["call_type"]},
-    )  # fmt: skip
+        extra={**left, "call_id": entry["id"], "call_type": entry["call_type"]},
+    )
 
 
 def _answer(response: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from msgspec import Meta, Struct
 
 from tracemill.capture.annotations import annotation
 from tracemill.capture.otlp.found import from_json
-from tracemill.core.records import AnnotatorKind, Feedback
+from tracemill.core.records import AnnotatorKind, Feedback, User
 
+_USERS = ("mlflow.trace.user", "mlflow.user")
 _SOURCES: dict[str, AnnotatorKind] = {
     "HUMAN": "HUMAN",
     "LLM_JUDGE": "LLM",
@@ -45,6 +47,16 @@ class Assessment(Struct):
 def trace_hex(trace_id: str) -> str:
     """The OpenTelemetry id in one of MLflow's (``tr-<hex>``)."""
     return trace_id.removeprefix("tr-").lower()
+
+
+def without_names(info: dict[str, Any], pseudonymize: Callable[[str], User]) -> dict[str, Any]:
+    """What MLflow says of a trace with its users as pseudonyms, or as the settings want them."""
+    metadata = info.get("trace_metadata")
+    if not isinstance(metadata, dict):
+        return info
+    users = {name: pseudonymize(str(metadata[name])) for name in _USERS if metadata.get(name)}
+    shown = {name: user.raw_id or user.pseudonym for name, user in users.items()}
+    return {**info, "trace_metadata": {**metadata, **shown}}
 
 
 def read_assessment(entry: Any, trace_id: str, platform: str | None) -> Feedback:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from tracemill.capture.ingest import Reject
 from tracemill.capture.peers.langfuse import read_score
 from tracemill.capture.peers.litellm import read_call
-from tracemill.capture.peers.mlflow import read_assessment, trace_hex
+from tracemill.capture.peers.mlflow import read_assessment, trace_hex, without_names
 from tracemill.capture.peers.phoenix import About, read_annotation, read_note
 from tracemill.core.codec import encode_json_plain, parse_json
 from tracemill.core.errors import RecordError
@@ -178,8 +178,9 @@ async def mlflow_trace(request: Request, principal: Ingest) -> Response:
     if not isinstance(info, dict) or not isinstance(info.get("trace_id"), str):
         raise ApiError(422, "invalid", "the body has trace.trace_info.trace_id", param="trace")
     trace_id = trace_hex(info["trace_id"])
+    kept = without_names(info, context_of(request).pseudonymizer.user)
     step = Step(
-        id=derived_id("mlflow-info", trace_id, encode_json_plain(info).hex()),
+        id=derived_id("mlflow-info", trace_id, encode_json_plain(kept).hex()),
         time=now(),
         schema_version=SCHEMA_VERSION,
         producer="mlflow",
@@ -188,7 +189,7 @@ async def mlflow_trace(request: Request, principal: Ingest) -> Response:
         trace_id=trace_id,
         kind="trace_info",
         name="mlflow",
-        outputs=info,
+        outputs=kept,
     )
     await _stored(context_of(request), principal, [step], [], "mlflow")
     # Tells the client that spans come here as OTLP, so that it uploads no artifact.
