@@ -128,3 +128,36 @@ def test_the_store_reads_through_the_policies(secured: tuple[HotStore, Any]) -> 
     assert store.get(ALICE.id, visible_to="bob") is None
     assert store.get(ALICE.id, visible_to="nobody") is None
     assert list(store.scan(Filter(visible_to=""))) == []
+
+
+def test_an_ordinary_login_that_owns_the_database_is_enough(postgres: str, open_at: OpenStore, tmp_path: Path) -> None:
+    """No superuser: the policies hold for the owner as well, so everything has to say for whom it works."""
+    import psycopg
+
+    name = f"owned_{abs(hash(str(tmp_path)))}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE")
+        connection.execute(f"GRANT {APPLICATION_ROLE} TO {name}") if _exists(connection, APPLICATION_ROLE) else None
+        connection.execute(f"CREATE DATABASE {name} OWNER {name}")
+    address = postgres.replace("/postgres?", f"/{name}?").replace("//postgres:", f"//{name}:")
+    store = open_at(database=address.replace("postgresql://", "postgresql+psycopg://"))
+    many = [Interaction(**base(user=user(f"u{n % 7}"), intent=f"words that many share {n} " * 40)) for n in range(600)]
+    assert store.append([ALICE, BOB, STEP, SAID, *many]).stored == 604
+    assert store.get(BOB.id, visible_to="bob") == BOB
+    assert store.count() == 604
+    assert store.verify() == []
+    assert store.erase([ALICE.id]) == 1
+    with psycopg.connect(address) as connection:
+        assert connection.execute(
+            "SELECT current_user, usesuper FROM pg_user WHERE usename = current_user"
+        ).fetchone() == (
+            name,
+            False,
+        )
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (0,)  # the owner says for nobody
+        connection.execute("SELECT set_config('tracemill.scope', 'service', true)")
+        assert connection.execute("SELECT count(*) > 0 FROM dictionaries").fetchone() == (True,)
+
+
+def _exists(connection: Any, role: str) -> bool:
+    return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, update
 
 from tracemill.store.dictionary import TRAINED_AT, train
-from tracemill.store.engine import writing
+from tracemill.store.engine import reading, writing
 from tracemill.store.reader import Reader
 from tracemill.store.statements import insert_or_add
 from tracemill.store.tables import counters, dictionaries, parts, records
@@ -26,7 +26,7 @@ def train_when_due(engine: Engine, reader: Reader) -> bool:
     The bodies that served as samples are compressed again: for the first dictionary that is the whole store, which is
     small then; later ones leave older rows as they are.
     """
-    with engine.connect() as connection, connection.begin():
+    with reading(engine) as connection:
         if not _due(connection):
             return False
     with writing(engine) as connection:

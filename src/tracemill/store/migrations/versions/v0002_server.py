@@ -51,10 +51,19 @@ def _row_level_security() -> None:
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY service ON {table} USING ({SERVICE}) WITH CHECK ({SERVICE})")
+    # Said inside and not by the function's SET clause: only a superuser may write a parameter of ours into one.
     op.execute(  # nothing in it comes from outside
-        f"""CREATE FUNCTION tracemill_owns(wanted bytea) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
-            SET search_path = pg_catalog, {schema} SET tracemill.scope = 'service'
-            AS $$ SELECT EXISTS (SELECT FROM {schema}.records WHERE id = wanted AND person = {PERSON}) $$"""  # noqa: S608
+        f"""CREATE FUNCTION tracemill_owns(wanted bytea) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER
+            SET search_path = pg_catalog, {schema} AS $$
+            DECLARE
+                asked text := coalesce(current_setting('tracemill.scope', true), '');
+                found boolean;
+            BEGIN
+                PERFORM set_config('tracemill.scope', 'service', true);
+                SELECT EXISTS (SELECT FROM {schema}.records WHERE id = wanted AND person = {PERSON}) INTO found;
+                PERFORM set_config('tracemill.scope', asked, true);
+                RETURN found;
+            END $$"""  # noqa: S608
     )
     op.execute("REVOKE ALL ON FUNCTION tracemill_owns(bytea) FROM PUBLIC")
     op.execute(f"GRANT EXECUTE ON FUNCTION tracemill_owns(bytea) TO {ROLE}")
