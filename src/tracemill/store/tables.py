@@ -171,3 +171,53 @@ api_keys = Table(
     Column("last_used", BigInteger),
     sqlite_with_rowid=False,
 )
+
+# The catalogue of the archive: one row an object (core/archive.py has the shape of ``body``).
+archive_metadata = Table(
+    "archive_metadata",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("status", Text, nullable=False),  # pending, live, retired
+    Column("platform", Text, nullable=False),
+    Column("day", Integer, nullable=False),  # days from the Unix epoch, UTC
+    Column("changed", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What was erased and must not come back: digests of ids, and of people and conversations up to a time.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Requests to erase, so that one that was cut off is finished.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Everything privileged that was done, hash-chained (core/audit.py). The database refuses to change or remove a row.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _Key, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
