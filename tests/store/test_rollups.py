@@ -62,6 +62,24 @@ def test_daily_sums_equal_those_of_the_records(
     store.close()
 
 
+def test_the_calls_of_an_erased_record_are_counted_with_the_one_that_continues_it(open_at: OpenStore) -> None:
+    store = open_at()
+    history = [*chat("find it"), _call("search", "1"), {"role": "tool", "tool_call_id": "1", "content": "found"}]
+    first = interaction(messages=history[:1], response=history[1])
+    second = interaction(messages=history, response=_call("open", "2"))
+    third = interaction(messages=[*history, _call("open", "2"), *chat("more")], response=_call("open", "3"))
+    for record in (first, second, third):
+        store.append([record])
+    expected = {"search": 1, "open": 2}
+    for erased in (first, second):
+        store.erase([erased.id])
+        assert {row.tool: row.called for row in store.daily_tools()} == expected
+    assert store.get(third.id) == third
+    store.erase([third.id])
+    assert store.daily_tools() == []
+    assert store.daily() == []
+
+
 def test_a_tool_call_counts_once_however_often_its_history_is_logged(open_at: OpenStore) -> None:
     store = open_at()
     history = [

@@ -8,7 +8,8 @@
     ├── StoreError              the store refused or failed
     │   ├── StoreBusyError      another process holds the write lock for longer than we wait
     │   ├── StoreFullError      no room left on the device that holds the store
-    │   └── StoreVersionError   the database was written by a newer tracemill
+    │   ├── StoreVersionError   the database was written by a newer tracemill
+    │   └── ArchiveError        an object of the archive cannot be written or read, or is not what was written
     ├── SourceError             a file to import cannot be read as the format asked for
     ├── RecipeError             a recipe is not valid
     ├── DatasetError            a dataset or version does not exist, is damaged, or is being built elsewhere
@@ -72,6 +73,12 @@ class StoreFullError(StoreError):
 
 class StoreVersionError(StoreError):
     """The database was written by a newer tracemill than this one."""
+
+
+class ArchiveError(StoreError):
+    """An object of the archive cannot be written or read. ``missing`` is True when it is not there at all."""
+
+    missing = False
 
 
 class SourceError(TracemillError):

@@ -48,6 +48,18 @@ class UserDataCollection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     data_collector: DataCollectorSection = DataCollectorSection()
 
 
+class RetentionRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the records of one platform are kept, in days from their time; None keeps the general setting.
+
+    After ``hot_days`` they leave the database for the archive. After ``store_days`` they are removed everywhere.
+    After ``train_days`` no dataset takes them any more.
+    """
+
+    hot_days: Annotated[int, Meta(ge=0)] | None = None
+    store_days: Annotated[int, Meta(ge=1)] | None = None
+    train_days: Annotated[int, Meta(ge=1)] | None = None
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings in force. Made by :func:`load_settings`; sizes are bytes unless the name says otherwise."""
 
@@ -179,6 +191,54 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pending_expire_seconds: Annotated[
         float, Meta(gt=0), _also("After how long a record is made of the parts that came, missing ones or not.")
     ] = 600.0
+    data_retention_days: Annotated[
+        int,
+        Meta(ge=0),
+        _also("Days after which records leave the database for the archive.", "DATA_RETENTION_DAYS"),
+    ] = 30
+    retention: Annotated[
+        dict[str, RetentionRule],
+        _also(
+            "By platform: `hot_days`, `store_days`, `train_days` (docs/archive.md). `*` is every other one. File only."
+        ),
+    ] = {}
+    archive_url: Annotated[
+        str,
+        _also(
+            "Where the archive lies: a folder, `s3://bucket/prefix`, or an R2 bucket's URL. Empty: `archive` in the"
+            " workspace, or the bucket that `s3_bucket_name` names."
+        ),
+    ] = ""
+    archive_format: Annotated[
+        Literal["parquet", "jsonl.gz"], _also("Format of new objects of the archive; both are read.")
+    ] = "parquet"
+    archive_file_bytes: Annotated[int, Meta(ge=_MIB), _also("Size up to which the archive's objects are merged.")] = (
+        256 * _MIB
+    )
+    archive_lease_seconds: Annotated[
+        float, Meta(gt=0), _also("How long one archiver may work on an object before another may take its place.")
+    ] = 900.0
+    archive_interval_seconds: Annotated[
+        float,
+        Meta(ge=0),
+        _also("Pause between two maintenance runs of the server (archive, retention, open erasures); 0: none."),
+    ] = 0.0
+    cold_cache_bytes: Annotated[
+        int, Meta(ge=_MIB), _also("Memory for columns and row groups of the archive kept at hand.")
+    ] = 256 * _MIB
+    s3_endpoint: Annotated[str, _also("URL of an S3-compatible service. Empty: AWS.", "S3_ENDPOINT")] = ""
+    s3_access_key: Annotated[
+        str,
+        _also(
+            "Its access key. Empty: as the AWS tools find it (environment, files, role).", "S3_ACCESS_KEY", secret=True
+        ),
+    ] = ""
+    s3_secret_key: Annotated[str, _also("Its secret key.", "S3_SECRET_KEY", secret=True)] = ""
+    s3_bucket_name: Annotated[str, _also("Bucket of the archive.", "S3_BUCKET_NAME")] = ""
+    s3_region: Annotated[str, _also("Its region; `auto` for R2.", "S3_REGION")] = "us-east-1"
+    s3_storage_class: Annotated[
+        str, _also("Storage class of new objects, such as STANDARD_IA. Empty: the bucket's own.", "S3_STORAGE_CLASS")
+    ] = ""
     user_data_collection: Annotated[
         UserDataCollection,
         _also("Lightspeed's section of that name: transcripts and feedback also written as its JSON files. File only."),
@@ -197,7 +257,7 @@ class SettingInfo(Struct, frozen=True):
 
 
 def _type_name(info: msgspec.inspect.Type) -> str:
-    if isinstance(info, msgspec.inspect.StructType):
+    if isinstance(info, (msgspec.inspect.StructType, msgspec.inspect.DictType)):
         return "section"
     if isinstance(info, msgspec.inspect.LiteralType):
         return " | ".join(str(value) for value in info.values)
@@ -216,7 +276,7 @@ def setting_table() -> list[SettingInfo]:
         while isinstance(metadata, msgspec.inspect.Metadata):
             schema, extra = metadata.extra_json_schema or schema, metadata.extra or extra
             metadata = metadata.type
-        section = isinstance(metadata, msgspec.inspect.StructType)  # text cannot hold one
+        section = isinstance(metadata, (msgspec.inspect.StructType, msgspec.inspect.DictType))  # text cannot hold one
         names = () if section else (f"TRACEMILL_{field.name.upper()}", *extra.get("also", ()))
         default = "" if section else field.default
         meaning = (schema or {}).get("description", "")

@@ -63,11 +63,11 @@ def _erase_one(
     raw = reader.unpack(connection, bytes(row.body))
     uses.update(references(raw))
     plain = _decode(reader.encoded(connection, row, values))
-    own = reader.body(connection, row).get("messages", [])
+    own = reader.body(connection, row).get("messages", [])[already_counted(row) :]
     platform = values[row.platform] if row.platform is not None else ""
     rollup.add(plain, own, platform, row.time, row.raw_bytes, len(row.body))
     for child in connection.execute(select(records).where(records.c.parent == row.place)).all():
-        uses.update(_reparent(connection, reader, row, child, part_threshold))
+        uses.update(_reparent(connection, reader, row, child, rollup, part_threshold))
     if plain["record"] == "interaction":
         response = plain.get("response")
         digests = rolling([*plain.get("messages", ()), *([] if response is None else [response])])
@@ -76,22 +76,35 @@ def _erase_one(
     connection.execute(delete(records).where(records.c.place == row.place))
 
 
-def _reparent(connection: Connection, reader: Reader, row: Any, child: Any, part_threshold: int) -> Counter[int]:
-    """Let a child continue what the erased row continued; returns the references its old body no longer holds."""
-    shared = min(child.shared, row.shared) if row.parent is not None else 0
-    inherited = reader.trajectory(connection, row.place)[shared : child.shared]
+def already_counted(row: Any) -> int:
+    """How many of the messages in a row's own body an earlier record has counted: the one it continued is archived."""
+    return (row.shared or 0) if row.parent is None else 0
+
+
+def _reparent(
+    connection: Connection, reader: Reader, row: Any, child: Any, rollup: Rollup, part_threshold: int
+) -> Counter[int]:
+    """Let a child continue what the erased row continued; returns the references its old body no longer holds.
+
+    What the erased row had counted of the messages they shared is counted with the child from now on.
+    """
+    values = reader.names.values(connection, set(named_columns(child)))
+    plain = _decode(reader.encoded(connection, child, values))
+    shared = min(child.shared, row.shared or 0)
+    parent = row.parent if shared else None
+    inherited = reader.trajectory(connection, row.place)[: child.shared]
     old = reader.unpack(connection, bytes(child.body))
     body = reader.body(connection, child)
-    body["messages"] = [*inherited, *body.get("messages", ())]
+    own = body.get("messages", [])
+    platform = values[child.platform] if child.platform is not None else ""
+    rollup.take_over(plain, own, [*inherited[shared:], *own], platform, child.time)
+    body["messages"] = [*inherited[shared if parent is not None else 0 :], *own]
     writer = PartWriter(part_threshold)
     taken = writer.collect(body, child.raw_bytes)
     writer.store(connection, reader.compressor)
-    packed = reader.compressor.compress(_encode(writer.refer(taken)), delta=row.parent is not None)
-    connection.execute(
-        update(records)
-        .where(records.c.place == child.place)
-        .values(parent=row.parent, shared=shared if row.parent is not None else None, body=packed)
-    )
+    packed = reader.compressor.compress(_encode(writer.refer(taken)), delta=parent is not None)
+    values_now = {"parent": parent, "shared": shared or None, "body": packed}
+    connection.execute(update(records).where(records.c.place == child.place).values(values_now))
     return references(old)
 
 

@@ -31,7 +31,6 @@ _DAILY = (
     "stored_bytes",
 )
 _TOOLS = ("called", "ran", "failed", "duration_ms", "timed")
-_NONE: Counter[str] = Counter()
 NO_NAME = 0
 """Stands for an absent platform or label."""
 
@@ -75,6 +74,15 @@ class Rollup:
                 self._tools[day, platform, column_text(tool)][0] += self._sign * count
         elif tag == "step":
             self._add_actions(plain, day, platform)
+
+    def take_over(
+        self, plain: dict[str, Any], before: list[Any], after: list[Any], platform: str, time: int
+    ) -> None:
+        """Count for an interaction, whatever the sign, the calls of messages that were another's to count until now."""
+        counted = called_tools(plain, after)
+        counted.subtract(called_tools(plain, before))
+        for tool, count in counted.items():
+            self._tools[time // _DAY, platform, column_text(tool)][0] += count
 
     def _add_actions(self, plain: dict[str, Any], day: int, platform: str) -> None:
         for action in plain.get("actions", ()):
@@ -135,7 +143,7 @@ def called_tools(plain: dict[str, Any], new_messages: list[Any]) -> Counter[str]
     messages = [*new_messages, *([plain["response"]] if isinstance(plain.get("response"), dict) else [])]
     calling = [message for message in messages if "tool_calls" in message or "function_call" in message]
     if not calling and "tools_used" not in plain:
-        return _NONE
+        return Counter()
     counted = Counter(call.name for message in calling for call in tool_calls(message) if call.name)
     if counted or not plain.get("tools_used"):
         return counted
