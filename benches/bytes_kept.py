@@ -14,7 +14,7 @@ from benches.trajectories import REAL, logged_calls, single_turns, whole
 from tracemill.core.codec import encode_json
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import open_store
+from tracemill.store.tiered import open_store
 
 
 def measure(name: str, records: list[Interaction], aim: str) -> dict[str, object]:

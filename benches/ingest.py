@@ -10,7 +10,7 @@ from benches import results
 from benches.trajectories import REAL, logged_calls, single_turns, whole
 from tracemill.core.codec import encode
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import open_store
+from tracemill.store.tiered import open_store
 
 ROUNDS = 3
 

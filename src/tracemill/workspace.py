@@ -33,7 +33,7 @@ from tracemill.sdk.delivery import Delivered, Delivery
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
 from tracemill.store.base import Filter, QuarantinedItem
-from tracemill.store.hot import HotStore, open_store
+from tracemill.store.tiered import TieredStore, open_store
 
 
 class StoreDelivery:
@@ -63,7 +63,7 @@ class StoreDelivery:
 class Workspace:
     """One folder: spool, store, keys, datasets, exports. Use as a context manager, or close it."""
 
-    def __init__(self, path: Path, settings: Settings, store: HotStore) -> None:
+    def __init__(self, path: Path, settings: Settings, store: TieredStore) -> None:
         self.path = path
         self.settings = settings
         self.store = store

@@ -12,7 +12,8 @@ from tracemill.capture.importers import ImportContext, ImportReport, import_path
 from tracemill.core.pseudonym import Pseudonymizer
 from tracemill.core.records import User
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import HotStore, open_store
+from tracemill.store.hot import HotStore
+from tracemill.store.tiered import open_store
 
 RunImport = Callable[..., ImportReport]
 

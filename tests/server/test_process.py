@@ -19,7 +19,7 @@ import pytest
 
 from tests.server.test_records import as_array, interaction
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import open_store
+from tracemill.store.tiered import open_store
 from tracemill.workspace import Workspace
 
 Start = Callable[..., tuple[subprocess.Popen[bytes], str]]

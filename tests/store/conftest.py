@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import HotStore, open_store
+from tracemill.store.hot import HotStore
+from tracemill.store.tiered import open_store
 
 OpenStore = Callable[..., HotStore]
 

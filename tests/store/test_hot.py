@@ -332,7 +332,7 @@ def test_a_dictionary_is_trained_and_holds_nothing_personal(open_at: OpenStore, 
 
 def _append_many(path: str, start: int, count: int) -> None:
     from tracemill.core.settings import load_settings
-    from tracemill.store.hot import open_store
+    from tracemill.store.tiered import open_store
 
     store = open_store(load_settings({"workspace": path}, environment={}))
     for index in range(start, start + count):
@@ -384,7 +384,7 @@ import sys
 from tracemill.core.settings import load_settings
 from tracemill.core.records import Interaction
 from tracemill.core.ids import new_id, now
-from tracemill.store.hot import open_store
+from tracemill.store.tiered import open_store
 store = open_store(load_settings({"workspace": sys.argv[1]}, environment={}))
 number = 0
 while True:

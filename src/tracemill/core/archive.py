@@ -18,7 +18,8 @@ class ArchivedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Records of one platform and day lie in one partition; ``platform`` is empty for records that name none. ``first_id``
     and ``last_id`` are the smallest and largest record id, as 16 bytes; places are those of the order of storing.
     ``raw_bytes`` is what the records take encoded whole, ``stored_bytes`` the size of the object, ``sha256`` its digest in
-    hex. ``types`` counts the records by their tag. ``lease`` is the moment until which ``owner`` (host and process) may write a pending object.
+    hex. ``types`` counts the records by their tag. ``lease`` is the moment until which
+    ``owner`` (host and process) may write a pending object.
     """
 
     id: str

@@ -6,7 +6,9 @@ import os
 import threading
 import weakref
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ import zstandard
 from sqlalchemy import Connection, Engine, and_, func, or_, select, text, true
 
 from tracemill.core.access import ApiKey
+from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import from_microseconds, id_bytes, microseconds
@@ -154,18 +157,39 @@ class HotStore:
 
     def erase(self, ids: Sequence[str]) -> int:
         """See :class:`tracemill.store.base.Store`."""
+        with self.exclusive() as connection:
+            removed = erase_records(connection, self._reader, ids, self.settings.part_threshold_bytes)
+        self.shrink()
+        return removed
+
+    @property
+    def engine(self) -> Engine:
+        """The database's engine, for the rooms of the store that work on it."""
+        return self._engine
+
+    @property
+    def reader(self) -> Reader:
+        """What puts rows together; its lock is held while it is used."""
+        return self._reader
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Connection]:
+        """A write transaction in which nothing else of this store works; what the writer remembers is forgotten after it."""
         with self._write_lock, self._reader.lock:
             try:
                 with writing(self._engine) as connection:
                     self._reader.refresh(connection)
-                    removed = erase_records(connection, self._reader, ids, self.settings.part_threshold_bytes)
+                    yield connection
             finally:
                 self._writer.forget()
+
+    def shrink(self) -> None:
+        """Give the room of what was removed back to the device. SQLite only: PostgreSQL sees to it itself."""
         if self._engine.dialect.name == "sqlite":
             with self._write_lock, self._engine.connect() as connection:
-                connection.connection.driver_connection.execute("PRAGMA incremental_vacuum")  # type: ignore[union-attr]
-                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
-        return removed
+                raw: Any = connection.connection.driver_connection
+                raw.execute("PRAGMA incremental_vacuum").fetchall()
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # -- reading
 
@@ -203,10 +227,15 @@ class HotStore:
             condition = self._condition(connection, wanted)
         return [] if condition is None else self._select(condition, wanted.visible_to, limit)
 
-    def _select(self, condition: Any, visible_to: str | None, limit: int) -> list[tuple[int, AnyRecord]]:
-        """The first records that meet a condition, in the order of storing, of those a person may see."""
+    def _select(
+        self, condition: Any, visible_to: str | None, limit: int, own: frozenset[bytes] = frozenset()
+    ) -> list[tuple[int, AnyRecord]]:
+        """The first records that meet a condition, in the order of storing, of those a person may see.
+
+        ``own`` are ids of interactions of that person that are not in the database.
+        """
         if visible_to is not None:
-            places = self._visible(condition, visible_to, limit)
+            places = self._visible(condition, visible_to, limit, own)
             condition = records.c.place.in_(places)
         statement = select(records).where(condition).order_by(records.c.place).limit(limit)
         with self._reader.lock, reading(self._engine) as connection:
@@ -215,19 +244,27 @@ class HotStore:
             found = self._reader.records(connection, rows)
             return [(row.place, record) for row, record in zip(rows, found, strict=True)]
 
-    def _visible(self, condition: Any, pseudonym: str, limit: int) -> list[int]:
+    def _visible(self, condition: Any, pseudonym: str, limit: int, own: frozenset[bytes]) -> list[int]:
         """Places a person may see. Their bodies are read apart: what they share with others' the person may not read."""
         value = column_text(marked_text(pseudonym))
         with self._reader.lock, reading(self._engine) as connection:
             self._reader.refresh(connection)
             number = self._reader.names.numbers(connection, [value], create=False).get(value)
-        if number is None:
-            return []
         columns = records.c
-        own = select(columns.id).where(columns.person == number)
-        visible = and_(condition, or_(columns.person == number, columns.interaction.in_(own)))
-        with reading(self._engine, viewer=number) as connection:
-            statement = select(columns.place).where(visible).order_by(columns.place).limit(limit)
+        places: set[int] = set()
+        if number is not None:
+            own_ids = select(columns.id).where(columns.person == number)
+            theirs = or_(columns.person == number, columns.interaction.in_(own_ids))
+            places.update(self._places(and_(condition, theirs), limit, number))
+        listed = sorted(own)
+        for start in range(0, len(listed), CHUNK):  # PostgreSQL cannot know whose an archived interaction is
+            linked = columns.interaction.in_(listed[start : start + CHUNK])
+            places.update(self._places(and_(condition, linked), limit, None))
+        return sorted(places)[:limit]
+
+    def _places(self, condition: Any, limit: int, viewer: int | None) -> list[int]:
+        statement = select(records.c.place).where(condition).order_by(records.c.place).limit(limit)
+        with reading(self._engine, viewer=viewer) as connection:
             return [place for (place,) in connection.execute(statement)]
 
     def _condition(self, connection: Connection, where: Filter) -> Any:
@@ -321,7 +358,14 @@ class HotStore:
         """See :class:`tracemill.store.base.Store`. Reads every record."""
         with self._reader.lock, reading(self._engine) as connection:
             self._reader.refresh(connection)
-            return find_problems(connection, self._reader)
+            return self._problems(connection, ())
+
+    def _problems(self, connection: Connection, archived: Sequence[ArchivedFile]) -> list[str]:
+        """What is wrong with the database, whose sums count what is archived too."""
+        elsewhere: Counter[str] = Counter()
+        for file in archived:
+            elsewhere.update(file.types)
+        return find_problems(connection, self._reader, elsewhere)
 
     @property
     def address(self) -> str:
@@ -343,10 +387,9 @@ class HotStore:
         self._engine.dispose()
 
 
-def open_store(settings: Settings) -> HotStore:
-    """The hot store of a workspace: the database the settings name, or ``store.db`` in its folder."""
-    url = settings.database or f"sqlite:///{Path(settings.workspace).resolve() / DATABASE_FILE}"
-    return HotStore(url, settings)
+def store_url(settings: Settings) -> str:
+    """The database's URL: the one the settings name, or ``store.db`` in the workspace."""
+    return settings.database or f"sqlite:///{Path(settings.workspace).resolve() / DATABASE_FILE}"
 
 
 def _after_fork() -> None:

@@ -75,9 +75,7 @@ class Rollup:
         elif tag == "step":
             self._add_actions(plain, day, platform)
 
-    def take_over(
-        self, plain: dict[str, Any], before: list[Any], after: list[Any], platform: str, time: int
-    ) -> None:
+    def take_over(self, plain: dict[str, Any], before: list[Any], after: list[Any], platform: str, time: int) -> None:
         """Count for an interaction, whatever the sign, the calls of messages that were another's to count until now."""
         counted = called_tools(plain, after)
         counted.subtract(called_tools(plain, before))

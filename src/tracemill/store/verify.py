@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -11,14 +12,17 @@ from tracemill.core.errors import RecordError, StoreError
 from tracemill.store.names import CHUNK
 from tracemill.store.parts import references
 from tracemill.store.reader import Reader
-from tracemill.store.rows import TYPE_TAGS, named_columns
+from tracemill.store.rows import TYPE_CODES, TYPE_TAGS, named_columns
 from tracemill.store.tables import daily, parts, records
 
 _MOST = 100
 
 
-def find_problems(connection: Connection, reader: Reader) -> list[str]:
-    """One sentence for everything that is wrong, at most 100; empty when the store is sound."""
+def find_problems(connection: Connection, reader: Reader, archived: Mapping[str, int]) -> list[str]:
+    """One sentence for everything that is wrong, at most 100; empty when the store is sound.
+
+    ``archived`` counts, by type, the records that lie in the archive: the roll-ups sum those too.
+    """
     problems: list[str] = []
     if connection.dialect.name == "sqlite":
         answers = connection.execute(text("PRAGMA integrity_check(20)")).scalars()
@@ -35,7 +39,7 @@ def find_problems(connection: Connection, reader: Reader) -> list[str]:
         values = reader.names.values(connection, {number for row in rows for number in named_columns(row)})
         for row in rows:
             problems.extend(_check_row(connection, reader, row, values, uses))
-    problems.extend(_check_sums(connection))
+    problems.extend(_check_sums(connection, archived))
     return problems[:_MOST]
 
 
@@ -62,10 +66,12 @@ def _check_uses(connection: Connection, uses: Counter[int]) -> list[str]:
     return problems
 
 
-def _check_sums(connection: Connection) -> list[str]:
+def _check_sums(connection: Connection, archived: Mapping[str, int]) -> list[str]:
     counts = connection.execute(select(records.c.type, func.count()).group_by(records.c.type))
     sums = connection.execute(select(daily.c.type, func.sum(daily.c.records)).group_by(daily.c.type))
-    counted = {code: int(number) for code, number in counts}
+    counted = {TYPE_CODES[tag]: number for tag, number in archived.items()}
+    for code, number in counts:
+        counted[code] = counted.get(code, 0) + int(number)
     summed = {code: int(number) for code, number in sums}
     return [
         f"the daily roll-up counts {summed.get(code, 0)} of type {tag}, the store holds {counted.get(code, 0)}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import zstandard
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from tracemill.core.codec import canonical, decode, encode
 from tracemill.core.errors import RecordError
-from tracemill.core.ids import id_bytes, microseconds, now
+from tracemill.core.ids import id_bytes, id_text, microseconds, now
 from tracemill.core.settings import Settings
 from tracemill.store.base import Appended, Refusal
 from tracemill.store.chains import Chains, Trail
@@ -25,8 +25,16 @@ from tracemill.store.rows import names_of, split
 from tracemill.store.statements import add_to, insert_or_ignore, insert_rows, look_up
 from tracemill.store.tables import chains as chains_table
 from tracemill.store.tables import counters, quarantine, records
+from tracemill.store.tombstones import any_set, erased
 
+Archived: TypeAlias = Callable[[Connection, Sequence[bytes]], dict[str, bytes]]
+"""Canonical bytes, by id, of those of some ids (16 bytes each) that are in the archive."""
+ERASED = "erased"
 _encode_body = msgspec.msgpack.Encoder().encode
+
+
+def _nothing_archived(_connection: Connection, _ids: Sequence[bytes]) -> dict[str, bytes]:
+    return {}
 
 
 @dataclass(slots=True)
@@ -98,6 +106,9 @@ class Writer:
         self._reader = reader
         self._names = Names()
         self._chains = Chains()
+        self._tombstones: bool | None = None
+        self.archived: Archived = _nothing_archived
+        """Gives those of some ids that lie in the archive."""
         self.body_bytes = 0
         """Bytes of all bodies ever stored, as of the last batch."""
 
@@ -105,6 +116,7 @@ class Writer:
         """Drop what is remembered: after a rollback, or when something may have been removed."""
         self._names.forget()
         self._chains.forget()
+        self._tombstones = None
 
     def write(
         self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected], source: str
@@ -112,12 +124,28 @@ class Writer:
         """Store what is new, quarantine what is refused, in the transaction of ``connection``."""
         if self._reader.refresh(connection):
             self.forget()
-        fresh, repeated = self._new_ones(connection, candidates, rejected)
+        admitted = self._without_erased(connection, candidates, rejected)
+        fresh, repeated = self._new_ones(connection, admitted, rejected)
         if fresh:
             self._store(connection, fresh)
-        put_in_quarantine(connection, rejected, source)
+        put_in_quarantine(connection, [entry for entry in rejected if entry.refusal.reason != ERASED], source)
         refused = tuple(entry.refusal for entry in rejected)
         return Appended(len(fresh), len(repeated), refused, tuple(repeated))
+
+    def _without_erased(
+        self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected]
+    ) -> list[Candidate]:
+        """The candidates nobody has erased. What was erased is refused, and kept nowhere."""
+        if self._tombstones is None:
+            self._tombstones = any_set(connection)
+        if not self._tombstones:
+            return candidates
+        gone = erased(connection, [candidate.plain for candidate in candidates])
+        for index in sorted(gone):
+            message = "this record, or the person or conversation it belongs to, was erased"
+            candidate = candidates[index]
+            rejected.append(Rejected(Refusal(candidate.index, candidate.plain["id"], ERASED, message), b""))
+        return [candidate for index, candidate in enumerate(candidates) if index not in gone]
 
     def _new_ones(
         self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected]
@@ -138,12 +166,14 @@ class Writer:
         return list(fresh.values()), repeated
 
     def _existing(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
-        """The canonical bytes of those ids that are stored."""
+        """The canonical bytes of those ids that are stored, in the database or in the archive."""
         places = [place for (place,) in look_up(connection, (records.c.place,), records.c.id, ids)]
         found: dict[str, bytes] = {}
         for start in range(0, len(places), CHUNK):
             rows = connection.execute(select(records).where(records.c.place.in_(places[start : start + CHUNK]))).all()
             found.update((record.id, encode(record)) for record in self._reader.records(connection, rows))
+        if len(found) < len(ids):
+            found.update(self.archived(connection, [raw for raw in ids if id_text(raw) not in found]))
         return found
 
     def _store(self, connection: Connection, fresh: list[Candidate]) -> None:

@@ -18,7 +18,8 @@ from tracemill.core.foreign import run_record_id
 from tracemill.core.ids import now
 from tracemill.core.records import AnyRecord, Interaction, Step, User
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import HotStore, open_store
+from tracemill.store.hot import HotStore
+from tracemill.store.tiered import open_store
 
 
 def run_id(number: int) -> str:

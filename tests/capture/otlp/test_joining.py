@@ -19,7 +19,8 @@ from tracemill.core.foreign import span_record_id, trace_record_id
 from tracemill.core.ids import EPOCH, now
 from tracemill.core.records import AnyRecord, Feedback, Interaction, Step, User
 from tracemill.core.settings import load_settings
-from tracemill.store.hot import HotStore, open_store
+from tracemill.store.hot import HotStore
+from tracemill.store.tiered import open_store
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

@@ -60,7 +60,8 @@ def remove(connection: Connection, identity: str, known: ArchiveStatus) -> None:
 
 def retire(connection: Connection, files: Sequence[ArchivedFile]) -> bool:
     """Retire live objects whose rows are elsewhere now; False when one of them is live no longer."""
-    return all([change(connection, msgspec.structs.replace(file, status="retired"), "live") for file in files])
+    changed = [change(connection, msgspec.structs.replace(file, status="retired"), "live") for file in files]
+    return all(changed)
 
 
 def _columns(file: ArchivedFile) -> dict[str, object]:

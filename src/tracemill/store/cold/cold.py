@@ -86,9 +86,9 @@ class ColdStore:
             positions.append(at)
         if not places:
             return []
-        every, number, at = np.concatenate(places), np.concatenate(numbers), np.concatenate(positions)
+        every, which, where_in = np.concatenate(places), np.concatenate(numbers), np.concatenate(positions)
         order = np.argsort(every, kind="stable")[:limit]
-        return [Hit(int(every[i]), files[int(number[i])], int(at[i])) for i in order]
+        return [Hit(int(every[i]), files[int(which[i])], int(where_in[i])) for i in order]
 
     def count(self, where: Filter, own: frozenset[bytes] = frozenset()) -> int:
         """How many rows pass a filter; by the catalogue alone where it tells."""
@@ -127,7 +127,7 @@ class ColdStore:
                     continue
                 known, order = self.sealed(file).lookup()
                 asked = np.array(near, dtype="S16")
-                at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+                at: Any = np.minimum(np.searchsorted(known, asked), len(known) - 1)
                 for number in np.flatnonzero(known[at] == asked):
                     position = int(order[at[number]])
                     place = int(self.sealed(file).column("place")[position])
@@ -223,4 +223,3 @@ def _equals(sealed: Sealed, name: str, value: str) -> Any:
     codes, names = sealed.texts(name)
     code = names.get(column_text(marked_text(value)))
     return codes == code if code is not None else np.zeros(len(codes), dtype=bool)
-

@@ -97,7 +97,7 @@ TEXTS = (
     "response.rest",
 )
 """Columns in which a text of a record may stand; ``exact`` is looked into as well."""
-_UNSIGNED = 2**63
+_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def to_table(rows: Sequence[SealedRow]) -> pa.Table:
 def _values(plain: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
     """The values of a record's columns, and its messages apart."""
     texts = names_of(plain)
-    columns, body = split(plain, texts, {text: text for text in texts.values()})  # type: ignore[misc, arg-type]
+    columns, body = split(plain, texts, {text: text for text in texts.values()})  # type: ignore[misc]
     values: dict[str, Any] = {
         "id": columns["id"],
         "record": TYPE_TAGS[columns["type"]],
@@ -144,8 +144,7 @@ def _values(plain: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
     }
     values |= {name: columns[column] for column, name in NAMED.items()}
     for name, (kind, _) in SCALARS.items():
-        value = body.get(name)
-        if type(value) is kind and (kind is not int or -_UNSIGNED <= value < _UNSIGNED):
+        if type(body.get(name)) is kind and (kind is not int or -_LIMIT <= body[name] < _LIMIT):
             values[name] = body.pop(name)
     own = None
     if isinstance(given := body.get("messages"), list) and all(isinstance(message, dict) for message in given):
@@ -221,7 +220,7 @@ def from_values(values: dict[str, Any], messages: list[dict[str, Any]] | None) -
     )
     for name in ("model", "user"):
         body.setdefault(name, {})
-    plain = assemble(row, body, {text: text for text in texts.values() if text is not None})  # type: ignore[misc]
+    plain = assemble(row, body, {text: text for text in texts.values() if text is not None})
     for name in ("model", "user"):
         if not plain[name]:
             del plain[name]
@@ -245,7 +244,9 @@ def _messages_array(messages: list[list[dict[str, Any]] | None]) -> pa.Array:
     flat = [message for own in messages for message in own or ()]
     parts = [pa.array([message.get(part.name) for message in flat], part.type) for part in MESSAGE]
     absent = pa.array([own is None for own in messages])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(MESSAGE)), mask=absent)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(MESSAGE)), mask=absent
+    )
 
 
 def from_table(table: pa.Table) -> Iterator[SealedRow]:
@@ -272,9 +273,7 @@ def from_table(table: pa.Table) -> Iterator[SealedRow]:
 def _structs(column: Any) -> list[dict[str, Any] | None]:
     present = column.is_valid().to_pylist()
     parts = {part.name: column.field(part.name).to_pylist() for part in MESSAGE}
-    return [
-        {name: values[at] for name, values in parts.items()} if there else None for at, there in enumerate(present)
-    ]
+    return [{name: values[at] for name, values in parts.items()} if there else None for at, there in enumerate(present)]
 
 
 def _message_lists(column: Any) -> list[list[dict[str, Any]] | None]:
@@ -285,4 +284,3 @@ def _message_lists(column: Any) -> list[list[dict[str, Any]] | None]:
         [message for message in flat[offsets[at] : offsets[at + 1]] if message is not None] if there else None
         for at, there in enumerate(present)
     ]
-

@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -106,7 +106,7 @@ class Objects:
                 raise ArchiveError(f"the archive's folder {self.place.folder} cannot be made: {error}") from error
             return LocalStore(self.place.folder)
         given = self._settings
-        options: dict[str, Any] = {"region": given.s3_region, "conditional_put": "etag"}
+        options: Any = {"region": given.s3_region, "conditional_put": "etag"}
         if given.s3_endpoint:
             options["endpoint"] = given.s3_endpoint
             options["virtual_hosted_style_request"] = False
@@ -181,11 +181,8 @@ class Objects:
         from obstore.exceptions import NotFoundError  # noqa: PLC0415 - an optional part
 
         obstore = _needed()
-        with _said(f"object {key}"):
-            try:
-                obstore.delete(self._store, key)
-            except (NotFoundError, FileNotFoundError):
-                pass
+        with _said(f"object {key}"), suppress(NotFoundError, FileNotFoundError):
+            obstore.delete(self._store, key)
         if self.place.folder is None:
             self._delete_versions(key)
 
@@ -300,7 +297,9 @@ def _said(what: str) -> Iterator[None]:
     except (AlreadyExistsError, FileExistsError) as error:
         raise ArchiveError(f"{what} exists already") from error
     except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise ArchiveError(f"{what}: access is refused", hint="Check s3_access_key, s3_secret_key and the bucket's policy.") from error
+        raise ArchiveError(
+            f"{what}: access is refused", hint="Check s3_access_key, s3_secret_key and the bucket's policy."
+        ) from error
     except (BaseError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArchiveError(f"{what}: {first[:300]}", hint="Nothing left the database; run it again.") from error

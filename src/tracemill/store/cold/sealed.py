@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tracemill.core.archive import ArchivedFile, ArchiveFormat
 from tracemill.core.codec import decode_json, encode_json
 from tracemill.core.errors import ArchiveError, RecordError
-from tracemill.store.cold.layout import DELTAS, NAMED, SCHEMA, TEXTS, SealedRow, from_table, to_table
+from tracemill.store.cold.layout import DELTAS, SCHEMA, TEXTS, SealedRow, from_table, to_table
 from tracemill.store.cold.objects import Objects
 from tracemill.store.rows import TYPE_CODES
 
@@ -238,8 +238,10 @@ class _Damaged:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (pa.ArrowException, RecordError, OSError, KeyError)) and not isinstance(error, ArchiveError):
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (pa.ArrowException, RecordError, OSError, KeyError)) and not isinstance(
+            error, ArchiveError
+        ):
             raise ArchiveError(
                 f"object {self._key} of the archive is damaged: {str(error).splitlines()[0][:200]}",
                 hint="Run `tracemill archive verify`, and restore the object from a copy.",
@@ -262,13 +264,9 @@ def _narrow(name: str, column: Any) -> Any:
     return column.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
-def summary(rows: Sequence[SealedRow]) -> dict[str, Any]:
-    """What the catalogue says of these rows."""
-    types: dict[str, int] = {}
-    for row in rows:
-        tag = str(row.record.__struct_config__.tag)
-        types[tag] = types.get(tag, 0) + 1
-    return {"records": len(rows), "types": types, "raw_bytes": sum(row.raw_bytes for row in rows)}
-
-
-NAME_COLUMNS = tuple(NAMED.values())
+def rows_of(path: Path, format: ArchiveFormat) -> int:  # noqa: A002
+    """How many rows a sealed file says it holds."""
+    if format == "parquet":
+        return int(pq.read_metadata(path).num_rows)
+    with gzip.open(path, "rb") as file:
+        return sum(1 for _ in file)

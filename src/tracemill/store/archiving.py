@@ -1,0 +1,423 @@
+"""Old rows into the archive: sealed, uploaded, read back, and only then out of the database.
+
+The order of steps, any of which may be the last one a process takes:
+
+1. the object is entered in the catalogue as ``pending``, with a lease;
+2. its rows are read, in the order of their conversations, and written to a file beside the workspace;
+3. the file is uploaded under a new name, and the object is read back: its SHA-256 and number of rows must agree;
+4. in one transaction the entry becomes ``live`` and the rows leave the database, if both are still as they were.
+
+Until step 4 the database has the rows and nobody reads the object; after it the object has them. What a kill leaves is
+a pending entry, a file or an object without an entry, and the next run removes it (:meth:`Archiver.clean`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import func, select
+
+from tracemill.core.archive import ArchivedFile
+from tracemill.core.codec import decode
+from tracemill.core.errors import ArchiveError
+from tracemill.core.ids import from_microseconds, microseconds, monotonic, new_id, now
+from tracemill.core.steps import Progress
+from tracemill.store.chains import Trail
+from tracemill.store.cold import catalogue
+from tracemill.store.cold.objects import Objects
+from tracemill.store.engine import reading
+from tracemill.store.leaving import Seen, in_partition, leave, unchanged
+from tracemill.store.names import CHUNK
+from tracemill.store.rows import named_columns
+from tracemill.store.tables import records
+
+if TYPE_CHECKING:
+    from tracemill.store.cold.layout import SealedRow
+    from tracemill.store.hot import HotStore
+
+DAY = 86_400_000_000
+ROWS = 100_000
+"""Rows of one object at first: they leave the database in one transaction. Merging makes larger objects of them."""
+_CONVERSATION_ROWS = 2_000
+"""So many more rows an object may get to keep a conversation whole."""
+_UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of one platform and day that are old enough. ``platform`` is empty where they name none."""
+
+    number: int | None
+    platform: str
+    day: int
+    cutoff: int
+    records: int
+    raw_bytes: int
+    hot_bytes: int
+
+
+@dataclass
+class PlatformArchived:
+    """What was archived of one platform. ``hot_bytes`` is what its bodies took in the database."""
+
+    records: int = 0
+    raw_bytes: int = 0
+    hot_bytes: int = 0
+    stored_bytes: int = 0
+    objects: int = 0
+
+
+@dataclass
+class ArchiveReport:
+    """What a run did, or with ``dry_run`` would do. Sizes in bytes."""
+
+    dry_run: bool
+    location: str
+    platforms: dict[str, PlatformArchived] = field(default_factory=dict)
+    objects: list[str] = field(default_factory=list)
+    merged: int = 0
+    cleaned: int = 0
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def records(self) -> int:
+        """How many records left the database."""
+        return sum(found.records for found in self.platforms.values())
+
+    def total(self, name: str) -> int:
+        """The sum of a field over the platforms."""
+        return sum(getattr(found, name) for found in self.platforms.values())
+
+
+class Archiver:
+    """Moves rows of one store into its archive. Several may work at once, on one machine or on many."""
+
+    def __init__(self, store: HotStore, objects: Objects, folder: Path) -> None:
+        self._store = store
+        self._objects = objects
+        self._folder = folder
+
+    # -- what is old enough
+
+    def plan(self, cutoffs: dict[str, int], default: int) -> list[Group]:
+        """Rows older than a moment (microseconds), by platform and day; ``cutoffs`` are platforms' own moments."""
+        latest = max([default, *cutoffs.values()])
+        day = ((records.c.time - ((records.c.time % DAY) + DAY) % DAY) // DAY).label("day")
+        sums = (func.count(), func.sum(records.c.raw_bytes), func.sum(func.length(records.c.body)))
+        statement = select(records.c.platform, day, *sums).where(records.c.time < latest)
+        engine = self._store.engine
+        groups = []
+        with self._store.reader.lock, reading(engine) as connection:
+            self._store.reader.refresh(connection)
+            found = connection.execute(statement.group_by(records.c.platform, day)).all()
+            names = self._store.reader.names.values(connection, {row[0] for row in found if row[0] is not None})
+        for number, at, count, raw, hot in found:
+            platform = names[number] if number is not None else ""
+            cutoff = cutoffs.get(platform, default)
+            if int(at) * DAY < cutoff:
+                groups.append(Group(number, platform, int(at), cutoff, int(count), int(raw), int(hot)))
+        return sorted(groups, key=lambda group: (group.day, group.platform))
+
+    # -- a run
+
+    def run(self, groups: Sequence[Group], report: ArchiveReport, progress: Progress | None = None) -> None:
+        """Archive some groups; what is archived stays so when it is interrupted. Raises StoreError."""
+        started = monotonic()
+        total = sum(group.records for group in groups)
+        report.cleaned += self.clean()
+        done = 0
+        try:
+            for group in groups:
+                for places in self._cut(self._ordered(group)):
+                    file = self._move(group, places, progress)
+                    if file is None:
+                        report.skipped.append(
+                            f"{group.platform or 'no platform'}, {_iso(group.day)}: another process is at it"
+                        )
+                        break
+                    own = report.platforms.setdefault(group.platform, PlatformArchived())
+                    own.records += file.records
+                    own.raw_bytes += file.raw_bytes
+                    own.stored_bytes += file.stored_bytes
+                    own.hot_bytes += round(group.hot_bytes * file.records / max(1, group.records))
+                    own.objects += 1
+                    report.objects.append(file.object_key)
+                    done += file.records
+                    if progress is not None:
+                        progress("archiving", done, total)
+        finally:
+            report.seconds += monotonic() - started
+
+    def _ordered(self, group: Group) -> list[tuple[int, int]]:
+        """Places and conversation numbers of a group: conversation by conversation as they began, each by time."""
+        columns = (
+            *(records.c.place, records.c.time, records.c.conversation),
+            *(records.c.interaction, records.c.id),
+        )
+        statement = select(*columns).where(in_partition(group.number, group.day, group.cutoff))
+        with reading(self._store.engine) as connection:
+            rows = connection.execute(statement.order_by(records.c.place)).all()
+        first: dict[object, int] = {}
+        of_interaction: dict[bytes, object] = {}
+        keyed = []
+        for place, time, conversation, interaction, identity in rows:
+            key: object = conversation
+            if key is None:
+                linked = bytes(interaction) if interaction is not None else bytes(identity)
+                key = of_interaction.get(linked, linked)
+            of_interaction[bytes(identity)] = key
+            keyed.append((first.setdefault(key, place), time, place))
+        return [(place, group_first) for group_first, _, place in sorted(keyed)]
+
+    def _cut(self, ordered: list[tuple[int, int]]) -> Iterator[list[int]]:
+        start = 0
+        while start < len(ordered):
+            end = min(len(ordered), start + ROWS)
+            furthest = min(len(ordered), end + _CONVERSATION_ROWS)
+            whole = end
+            while whole < furthest and ordered[whole][1] == ordered[whole - 1][1]:
+                whole += 1
+            end = whole if whole < furthest or whole == len(ordered) else end
+            yield [place for place, _ in ordered[start:end]]
+            start = end
+
+    def _move(self, group: Group, places: list[int], progress: Progress | None) -> ArchivedFile | None:
+        """One object's rows through all steps; None when another process is at this partition."""
+        entry = self._begin(group)
+        if entry is None:
+            return None
+        path = self._folder / entry.id
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sealed, seen = self._seal(entry, places, path, progress)
+            self.upload(sealed, path)
+            _say(progress, "uploaded")
+            with self._store.exclusive() as connection:
+                if not unchanged(connection, seen):
+                    raise _Moved
+                if not catalogue.change(connection, sealed, "pending"):
+                    raise _Moved
+                leave(connection, self._store.reader, seen, self._store.settings.part_threshold_bytes)
+                _say(progress, "leaving")
+            _say(progress, "committed")
+        except BaseException as error:
+            self._give_up(entry)
+            if isinstance(error, _Moved):
+                return None
+            if isinstance(error, OSError):
+                raise ArchiveError(
+                    f"the archive cannot be written: {error}", hint="Nothing left the database."
+                ) from error
+            raise
+        finally:
+            path.unlink(missing_ok=True)
+        return sealed
+
+    def _begin(self, group: Group) -> ArchivedFile | None:
+        identity = new_id()
+        settings = self._store.settings
+        folder = f"platform={escaped(group.platform) or '__none__'}/day={_iso(group.day)}"
+        entry = ArchivedFile(
+            id=identity,
+            object_key=f"{folder}/{identity}.{settings.archive_format}",
+            platform=group.platform,
+            day=group.day,
+            status="pending",
+            format=settings.archive_format,
+            lease=microseconds(now()) + int(settings.archive_lease_seconds * 1_000_000),
+            owner=catalogue.owner(),
+            storage_class=settings.s3_storage_class,
+            created=microseconds(now()),
+        )
+        with self._store.exclusive() as connection:
+            for other in catalogue.entries(connection, ("pending",)):
+                if (other.platform, other.day) == (group.platform, group.day) and not catalogue.abandoned(other):
+                    return None
+            catalogue.add(connection, entry)
+        return entry
+
+    def _seal(
+        self, entry: ArchivedFile, places: list[int], path: Path, progress: Progress | None
+    ) -> tuple[ArchivedFile, list[Seen]]:
+        from tracemill.store.cold.sealed import GROUP_BYTES, GROUP_ROWS, SealWriter, rows_of  # noqa: PLC0415 - heavy
+
+        seen: list[Seen] = []
+        summary = Summary()
+        with SealWriter(path, entry.format) as writer:
+            pending: list[SealedRow] = []
+            size = 0
+            for start in range(0, len(places), CHUNK):
+                for row, observed in self._read(places[start : start + CHUNK]):
+                    seen.append(observed)
+                    summary.add(row)
+                    pending.append(row)
+                    size += observed.size if not observed.shared else row.hot_bytes * 4
+                    if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES:
+                        writer.write(pending)
+                        pending, size = [], 0
+                _say(progress, "sealing")
+            if pending:
+                writer.write(pending)
+        _say(progress, "sealed")
+        sealed = summary.on(entry, path)
+        if rows_of(path, entry.format) != sealed.records:
+            raise ArchiveError(f"the file of object {entry.object_key} does not hold the rows written to it")
+        return sealed, seen
+
+    def _read(self, places: list[int]) -> list[tuple[SealedRow, Seen]]:
+        """Rows of the database on their way, in the order of ``places``; those that are gone are left out."""
+        from tracemill.store.cold.layout import SealedRow  # noqa: PLC0415 - heavy
+
+        reader = self._store.reader
+        found: dict[int, tuple[SealedRow, Seen]] = {}
+        with reader.lock, reading(self._store.engine) as connection:
+            reader.refresh(connection)
+            rows = {row.place: row for row in connection.execute(select(records).where(records.c.place.in_(places)))}
+            values = reader.names.values(connection, {n for row in rows.values() for n in named_columns(row)})
+            for place in places:
+                row = rows.get(place)
+                if row is None:
+                    continue
+                encoded = reader.encoded(connection, row, values)
+                plain = msgspec.msgpack.decode(encoded)
+                trail = Trail.of(plain) if plain["record"] == "interaction" else None
+                observed = Seen(place, row.parent, row.shared, row.raw_bytes, trail.end[1] if trail else None)
+                sealed = SealedRow(place, decode(encoded), row.raw_bytes, len(row.body), row.shared)
+                found[place] = (sealed, observed)
+        return [found[place] for place in places if place in found]
+
+    def upload(self, file: ArchivedFile, path: Path) -> None:
+        """Write an object and read it back. Raises ArchiveError when what comes back is not what was written."""
+        self._objects.put(file.object_key, path)
+        digest, size = self._objects.digest(file.object_key)
+        if (digest, size) != (file.sha256, file.stored_bytes):
+            raise ArchiveError(
+                f"object {file.object_key} came back with another content ({size:,} of {file.stored_bytes:,} bytes)",
+                hint="Nothing left the database; look at the object storage, then run it again.",
+            )
+
+    def _give_up(self, entry: ArchivedFile) -> None:
+        """Take back a pending object, as far as the storage answers; the next run tries again."""
+        try:
+            self._objects.delete(entry.object_key)
+        except ArchiveError:
+            with self._store.exclusive() as connection:
+                catalogue.change(connection, msgspec.structs.replace(entry, lease=0), "pending")
+            return
+        with self._store.exclusive() as connection:
+            catalogue.remove(connection, entry.id, "pending")
+
+    # -- what others left
+
+    def clean(self) -> int:
+        """Remove what was begun and abandoned, and objects whose rows are elsewhere; returns how many objects went."""
+        with reading(self._store.engine) as connection:
+            waiting = catalogue.entries(connection, ("pending", "retired"))
+            known = {file.id for file in catalogue.entries(connection, ("pending", "live", "retired"))}
+        gone = 0
+        for file in waiting:
+            if file.status == "pending" and not catalogue.abandoned(file):
+                continue
+            if file.status == "pending":
+                with self._store.exclusive() as connection:  # first of all, so that its writer cannot go on
+                    catalogue.remove(connection, file.id, "pending")
+            self._objects.delete(file.object_key)
+            with self._store.exclusive() as connection:
+                catalogue.remove(connection, file.id, file.status)
+            known.discard(file.id)
+            gone += 1
+        return gone + self._clean_unknown(known)
+
+    def _clean_unknown(self, known: set[str]) -> int:
+        """Objects and files that no entry names, of writers that went on after their lease or were killed."""
+        gone = 0
+        oldest = now().timestamp() - self._store.settings.archive_lease_seconds
+        for stored in self._objects.list():
+            if _identity(stored.key) not in known and _is_ours(stored.key) and stored.modified.timestamp() < oldest:
+                self._objects.delete(stored.key)
+                gone += 1
+        for path in (*(self._folder.iterdir() if self._folder.is_dir() else ()), *self._objects.leftovers()):
+            if path.stat().st_mtime < oldest or (path.parent == self._folder and path.name not in known):
+                path.unlink(missing_ok=True)
+        return gone
+
+
+class _Moved(Exception):  # noqa: N818 - not an error: somebody else was there first
+    """What was sealed is no longer what is stored."""
+
+
+class Summary:
+    """What the catalogue says of the rows of an object, gathered row by row."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.types: dict[str, int] = {}
+        self.raw_bytes = 0
+        self._times: list[int] = []
+        self._places: list[int] = []
+        self._ids: list[str] = []
+
+    def add(self, row: SealedRow) -> None:
+        """Count one row."""
+        tag = str(row.record.__struct_config__.tag)
+        self.types[tag] = self.types.get(tag, 0) + 1
+        self.records += 1
+        self.raw_bytes += row.raw_bytes
+        time = microseconds(row.record.time)
+        self._times = [min([time, *self._times]), max([time, *self._times])]
+        self._places = [min([row.place, *self._places]), max([row.place, *self._places])]
+        self._ids = [min([row.record.id, *self._ids]), max([row.record.id, *self._ids])]
+
+    def on(self, entry: ArchivedFile, path: Path) -> ArchivedFile:
+        """The live entry of an object whose file lies at a path."""
+        if not self.records:
+            raise _Moved
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        first, last = (bytes.fromhex(identity.replace("-", "")) for identity in self._ids)
+        return msgspec.structs.replace(
+            entry,
+            status="live",
+            records=self.records,
+            types=self.types,
+            raw_bytes=self.raw_bytes,
+            stored_bytes=path.stat().st_size,
+            sha256=digest,
+            first_time=self._times[0],
+            last_time=self._times[1],
+            first_place=self._places[0],
+            last_place=self._places[1],
+            first_id=first,
+            last_id=last,
+            verified=microseconds(now()),
+        )
+
+
+def escaped(text: str) -> str:
+    """A text as one part of an object's key: what is no letter, digit, ``-`` or ``_`` as ``~`` and its hex. Injective."""
+    return "".join(
+        letter if letter in _UNRESERVED else "".join(f"~{byte:02X}" for byte in letter.encode()) for letter in text
+    )
+
+
+def _iso(day: int) -> str:
+    return from_microseconds(day * DAY).date().isoformat()
+
+
+def _identity(key: str) -> str:
+    return key.rsplit("/", 1)[-1].split(".", 1)[0]
+
+
+def _is_ours(key: str) -> bool:
+    return key.startswith("platform=") and "/day=" in key
+
+
+def _say(progress: Progress | None, step: str) -> None:
+    if progress is not None:
+        progress(step, 0, None)

@@ -1,0 +1,231 @@
+"""The database and the archive behind it as one table.
+
+Every verb of :mod:`tracemill.store.base` reads both, in the one order of storing. The catalogue stands in the database, so
+that one read transaction tells which rows are where; objects are read outside of it, and read again with a newer catalogue
+where one was merged or rewritten meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import Connection, select
+
+from tracemill.core.archive import ArchivedFile
+from tracemill.core.codec import encode, marked_text
+from tracemill.core.errors import ArchiveError, StoreError
+from tracemill.core.ids import id_bytes
+from tracemill.core.records import AnyRecord
+from tracemill.core.settings import Settings
+from tracemill.store.base import Filter
+from tracemill.store.cold import catalogue
+from tracemill.store.cold.objects import Objects
+from tracemill.store.engine import reading
+from tracemill.store.hot import HotStore, store_url
+from tracemill.store.names import column_text
+from tracemill.store.tables import records
+
+if TYPE_CHECKING:
+    from tracemill.store.cold.cold import ColdStore
+
+T = TypeVar("T")
+_ATTEMPTS = 5
+
+
+class TieredStore(HotStore):
+    """A hot store with its archive. Where nothing is archived it is the hot store, and needs none of the archive's parts."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        """Open the database, making or migrating its tables. Raises StoreError when that cannot be done."""
+        super().__init__(url, settings)
+        self.objects = Objects(settings)
+        self._opened: ColdStore | None = None
+        self._files: tuple[ArchivedFile, ...] = ()
+        self._version = -1
+        self._writer.archived = self._archived
+
+    # -- the catalogue
+
+    def archived_files(self) -> list[ArchivedFile]:
+        """The live objects of the archive, in the order of the first record each holds."""
+        with reading(self._engine) as connection:
+            return catalogue.entries(connection)
+
+    def _know(self, connection: Connection) -> int:
+        """Have the catalogue at hand as this transaction sees it; its version."""
+        version = catalogue.version(connection)
+        if version != self._version:
+            self._files = tuple(catalogue.entries(connection))
+            self._version = version
+        return version
+
+    def _refresh(self) -> int:
+        with reading(self._engine) as connection:
+            return self._know(connection)
+
+    @property
+    def cold(self) -> ColdStore:
+        """The archive as of the catalogue that was read last."""
+        if self._opened is None:
+            try:
+                from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
+            except ImportError as error:
+                raise ArchiveError(
+                    "reading the archive needs packages that are not installed", hint="pip install 'tracemill[archive]'"
+                ) from error
+            self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes)
+        if self._opened.version != self._version:
+            self._opened.load(self._files, self._version)
+        return self._opened
+
+    def _both(self, verb: Callable[[int], T | None]) -> T:
+        """What a verb gives for one version of the catalogue; tried again when that changed under it (it gave None)."""
+        for attempt in range(_ATTEMPTS):
+            version = self._refresh()
+            try:
+                found = verb(version)
+            except ArchiveError as error:
+                if not error.missing or attempt == _ATTEMPTS - 1 or self._refresh() == version:
+                    raise
+                continue
+            if found is not None:
+                return found
+        raise StoreError("the archive changed with every attempt to read it", hint="Try again.")
+
+    # -- verbs
+
+    def page(self, where: Filter | None = None, limit: int = 500) -> list[tuple[int, AnyRecord]]:
+        """See :class:`tracemill.store.base.Store`."""
+        wanted = where or Filter()
+        self._refresh()
+        if not self._files:
+            return super().page(wanted, limit)
+        return self._both(lambda version: self._page(wanted, limit, version))
+
+    def _page(self, where: Filter, limit: int, version: int) -> list[tuple[int, AnyRecord]] | None:
+        archived, own = self._own(where)
+        hits = self.cold.hits(where, limit, own)
+        bounded = where
+        if len(hits) == limit:
+            bounded = replace(where, up_to=hits[-1].place)  # up_to itself bounds the hits already
+        with reading(self._engine) as connection:
+            condition = self._condition(connection, bounded)
+        hot = {} if condition is None else dict(self._select(condition, where.visible_to, limit, archived))
+        if self._refresh() != version:
+            return None
+        at = {hit.place: hit for hit in hits}
+        places = sorted(at.keys() | hot.keys())[:limit]
+        cold = [at[place] for place in places if place not in hot]
+        hot.update(zip((hit.place for hit in cold), self.cold.records(cold), strict=True))
+        return [(place, hot[place]) for place in places]
+
+    def _own(self, where: Filter) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """Of a filter by who may see: the ids of that person's archived interactions, and of those in both tiers."""
+        if where.visible_to is None:
+            return frozenset(), frozenset()
+        value = column_text(marked_text(where.visible_to))
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            number = self._reader.names.numbers(connection, [value], create=False).get(value)
+            statement = select(records.c.id).where(records.c.person == number)
+            hot = {bytes(identity) for (identity,) in connection.execute(statement)} if number is not None else set()
+        archived = self.cold.interactions_of(where.visible_to)
+        return archived, archived | hot
+
+    def get(self, record_id: str, *, visible_to: str | None = None) -> AnyRecord | None:
+        """See :class:`tracemill.store.base.Store`."""
+        found = super().get(record_id, visible_to=visible_to)
+        if found is not None:
+            return found
+        try:
+            raw = id_bytes(record_id)
+        except ValueError:
+            return None
+        self._refresh()
+        if not self._files:
+            return None
+        return self._both(lambda version: self._get(record_id, raw, visible_to, version))[0]
+
+    def _get(self, record_id: str, raw: bytes, visible_to: str | None, version: int) -> tuple[AnyRecord | None] | None:
+        hit = self.cold.find([raw]).get(raw)
+        record = self.cold.records([hit])[0] if hit is not None else None
+        if record is not None and visible_to is not None:
+            user, linked = getattr(record, "user", None), getattr(record, "interaction_id", None)
+            _, own = self._own(Filter(visible_to=visible_to))
+            if not (user is not None and user.pseudonym == visible_to) and (
+                linked is None or id_bytes(linked) not in own
+            ):
+                record = None
+        if record is None:
+            record = super().get(record_id, visible_to=visible_to)  # restored meanwhile
+        return (record,) if record is not None or self._refresh() == version else None
+
+    def get_many(self, ids: Sequence[str], *, up_to: int | None = None) -> dict[str, AnyRecord]:
+        """See :class:`tracemill.store.base.Store`."""
+        found = super().get_many(ids, up_to=up_to)
+        missing = {id_bytes(identity): identity for identity in ids if identity not in found}
+        self._refresh()
+        if missing and self._files:
+            found |= self._both(lambda version: self._get_many(missing, up_to, version))
+        return found
+
+    def _get_many(self, missing: dict[bytes, str], up_to: int | None, version: int) -> dict[str, AnyRecord] | None:
+        hits = [hit for hit in self.cold.find(missing).values() if up_to is None or hit.place <= up_to]
+        found = {record.id: record for record in self.cold.records(hits)}
+        rest = [identity for identity in missing.values() if identity not in found]
+        found |= super().get_many(rest, up_to=up_to)
+        return found if self._refresh() == version else None
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """See :class:`tracemill.store.base.Store`."""
+        found = super().known(ids)
+        missing = {id_bytes(identity): identity for identity in ids if identity not in found}
+        self._refresh()
+        if not missing or not self._files:
+            return found
+        archived: set[str] = self._both(lambda _: {missing[raw] for raw in self.cold.find(missing)})
+        return found | archived | super().known([identity for identity in missing.values() if identity not in archived])
+
+    def count(self, where: Filter | None = None) -> int:
+        """See :class:`tracemill.store.base.Store`."""
+        wanted = where or Filter()
+        self._refresh()
+        if not self._files:
+            return super().count(wanted)
+        return self._both(lambda version: self._count(wanted, version))
+
+    def _count(self, where: Filter, version: int) -> int | None:
+        if where.visible_to is not None:
+            return sum(1 for _ in self.scan(where))
+        total = self.cold.count(where) + super().count(where)
+        return total if self._refresh() == version else None
+
+    def verify(self) -> list[str]:
+        """See :class:`tracemill.store.base.Store`. The archive's objects are not read: ``tracemill archive verify`` does."""
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            self._know(connection)
+            return self._problems(connection, self._files)
+
+    # -- writing
+
+    def _archived(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
+        """Canonical bytes of those ids that are in the archive, for telling a repeated record from a new one."""
+        self._know(connection)
+        if not self._files:
+            return {}
+        hits = list(self.cold.find(ids).values())
+        return {record.id: encode(record) for record in self.cold.records(hits)}
+
+
+def open_store(settings: Settings) -> TieredStore:
+    """The store of a workspace: the database the settings name, or ``store.db`` in its folder, and its archive."""
+    return TieredStore(store_url(settings), settings)
+
+
+def archive_folder(settings: Settings) -> Path:
+    """Where objects are sealed before they are uploaded."""
+    return Path(settings.workspace) / "archiving"

@@ -1,0 +1,65 @@
+"""What was erased and must not come back: digests that every new record is held against.
+
+An erased record is known by its id. An erased person or conversation is known by a digest of their pseudonym or id: what
+a late spool, a resend or a restored backup still has of them is refused, whatever id it bears. A person may come back as
+a user: only records of a time up to their erasure are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from tracemill.core.ids import id_bytes, microseconds
+from tracemill.store.statements import insert_or_ignore, look_up
+from tracemill.store.tables import tombstones
+
+RECORD, PERSON, CONVERSATION = 1, 2, 3
+ALWAYS = 2**62
+"""The time of a tombstone that holds for records of any time."""
+_LINKS = ("id", "interaction_id", "parent_id", "step_id")
+
+
+def digest_of(kind: int, value: str) -> bytes:
+    """The 16 bytes a tombstone knows a value by: an id's own, or a digest."""
+    if kind == RECORD:
+        return id_bytes(value)
+    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16, person=bytes([kind])).digest()
+
+
+def bury(connection: Connection, kind: int, values: Iterable[str], time: int = ALWAYS) -> None:
+    """Set tombstones for records of a time up to ``time`` (microseconds)."""
+    rows = [{"kind": kind, "digest": digest_of(kind, value), "time": time} for value in values]
+    insert_or_ignore(connection, tombstones, rows)
+
+
+def any_set(connection: Connection) -> bool:
+    """Whether there is any tombstone at all."""
+    return connection.execute(select(tombstones.c.kind).limit(1)).first() is not None
+
+
+def erased(connection: Connection, plains: Sequence[dict[str, Any]]) -> set[int]:
+    """The places, in a batch of plain records, of those that must not come back."""
+    named: list[list[tuple[int, bytes]]] = [_names(plain) for plain in plains]
+    wanted = {digest for names in named for _, digest in names}
+    columns = (tombstones.c.kind, tombstones.c.digest, tombstones.c.time)
+    found: dict[tuple[int, bytes], int] = {}
+    for kind, digest, time in look_up(connection, columns, tombstones.c.digest, wanted):
+        found[kind, bytes(digest)] = max(time, found.get((kind, bytes(digest)), -ALWAYS))
+    return {
+        index
+        for index, (plain, names) in enumerate(zip(plains, named, strict=True))
+        if any(found.get(name, -ALWAYS) >= microseconds(plain["time"]) for name in names)
+    }
+
+
+def _names(plain: dict[str, Any]) -> list[tuple[int, bytes]]:
+    names = [(RECORD, digest_of(RECORD, plain[link])) for link in _LINKS if isinstance(plain.get(link), str)]
+    if isinstance(user := plain.get("user"), dict):
+        names.append((PERSON, digest_of(PERSON, user["pseudonym"])))
+    if isinstance(conversation := plain.get("conversation_id"), str):
+        names.append((CONVERSATION, digest_of(CONVERSATION, conversation)))
+    return names
