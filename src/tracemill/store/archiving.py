@@ -101,7 +101,7 @@ class Archiver:
     def __init__(self, store: HotStore, objects: Objects, folder: Path) -> None:
         self._store = store
         self._objects = objects
-        self._folder = folder
+        self.folder = folder
 
     # -- what is old enough
 
@@ -192,7 +192,7 @@ class Archiver:
         entry = self._begin(group)
         if entry is None:
             return None
-        path = self._folder / entry.id
+        path = self.folder / entry.id
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             sealed, seen = self._seal(entry, places, path, progress)
@@ -207,7 +207,7 @@ class Archiver:
                 _say(progress, "leaving")
             _say(progress, "committed")
         except BaseException as error:
-            self._give_up(entry)
+            self.give_up(entry)
             if isinstance(error, _Moved):
                 return None
             if isinstance(error, OSError):
@@ -222,10 +222,9 @@ class Archiver:
     def _begin(self, group: Group) -> ArchivedFile | None:
         identity = new_id()
         settings = self._store.settings
-        folder = f"platform={escaped(group.platform) or '__none__'}/day={_iso(group.day)}"
         entry = ArchivedFile(
             id=identity,
-            object_key=f"{folder}/{identity}.{settings.archive_format}",
+            object_key=object_key(group.platform, group.day, identity, settings.archive_format),
             platform=group.platform,
             day=group.day,
             status="pending",
@@ -302,13 +301,14 @@ class Archiver:
                 hint="Nothing left the database; look at the object storage, then run it again.",
             )
 
-    def _give_up(self, entry: ArchivedFile) -> None:
-        """Take back a pending object, as far as the storage answers; the next run tries again."""
+    def give_up(self, entry: ArchivedFile) -> None:
+        """Take back an object that is still pending, as far as the storage answers; the next run tries again."""
+        with self._store.exclusive() as connection:
+            if not catalogue.change(connection, msgspec.structs.replace(entry, lease=0), "pending"):
+                return  # live after all, or taken away by another run
         try:
             self._objects.delete(entry.object_key)
         except ArchiveError:
-            with self._store.exclusive() as connection:
-                catalogue.change(connection, msgspec.structs.replace(entry, lease=0), "pending")
             return
         with self._store.exclusive() as connection:
             catalogue.remove(connection, entry.id, "pending")
@@ -342,8 +342,8 @@ class Archiver:
             if _identity(stored.key) not in known and _is_ours(stored.key) and stored.modified.timestamp() < oldest:
                 self._objects.delete(stored.key)
                 gone += 1
-        for path in (*(self._folder.iterdir() if self._folder.is_dir() else ()), *self._objects.leftovers()):
-            if path.stat().st_mtime < oldest or (path.parent == self._folder and path.name not in known):
+        for path in (*(self.folder.iterdir() if self.folder.is_dir() else ()), *self._objects.leftovers()):
+            if path.stat().st_mtime < oldest or (path.parent == self.folder and path.name not in known):
                 path.unlink(missing_ok=True)
         return gone
 
@@ -397,6 +397,11 @@ class Summary:
             last_id=last,
             verified=microseconds(now()),
         )
+
+
+def object_key(platform: str, day: int, identity: str, format: str) -> str:  # noqa: A002
+    """The name of an object: its partition, as folders that engines understand, and its id."""
+    return f"platform={escaped(platform) or '__none__'}/day={_iso(day)}/{identity}.{format}"
 
 
 def escaped(text: str) -> str:

@@ -183,6 +183,13 @@ class HotStore:
             finally:
                 self._writer.forget()
 
+    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None]]) -> None:
+        """Store records at places they had, in the transaction of ``connection``; the roll-ups count them already.
+
+        Each row is its place, its record, and how many of its first messages an earlier record has counted.
+        """
+        self._writer.bring_back(connection, rows)
+
     def shrink(self) -> None:
         """Give the room of what was removed back to the device. SQLite only: PostgreSQL sees to it itself."""
         if self._engine.dialect.name == "sqlite":

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from tracemill.core.codec import canonical, decode, encode
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import id_bytes, id_text, microseconds, now
+from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.store.base import Appended, Refusal
 from tracemill.store.chains import Chains, Trail
@@ -176,22 +177,38 @@ class Writer:
             found.update(self.archived(connection, [raw for raw in ids if id_text(raw) not in found]))
         return found
 
-    def _store(self, connection: Connection, fresh: list[Candidate]) -> None:
+    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None]]) -> None:
+        """Store records of the archive at places they had: place, record, and how many messages were counted before it."""
+        ordered = sorted(rows, key=lambda row: row[0])
+        for start in range(0, len(ordered), CHUNK):
+            chunk = ordered[start : start + CHUNK]
+            items = [encode(record) for _, record, _ in chunk]
+            candidates = [Candidate(at, item, msgspec.msgpack.decode(item)) for at, item in enumerate(items)]
+            self._store(connection, candidates, [(place, shared) for place, _, shared in chunk])
+
+    def _store(
+        self, connection: Connection, fresh: list[Candidate], known: list[tuple[int, int | None]] | None = None
+    ) -> None:
+        """Insert records; with ``known`` at the places given, each with its count of shared messages, past the roll-ups."""
         texts = [names_of(candidate.plain) for candidate in fresh]
         trails = [Trail.of(c.plain) if c.plain["record"] == "interaction" else None for c in fresh]
         stored_links = self._chains.look_up(connection, [trail for trail in trails if trail is not None])
         numbers = self._names.numbers(connection, {text for row in texts for text in row.values()}, create=True)
         part_writer = PartWriter(self._settings.part_threshold_bytes)
-        place = advance(connection, "place", len(fresh)) - len(fresh)
+        if known is None:
+            first = advance(connection, "place", len(fresh)) - len(fresh) + 1
+            known = [(first + at, None) for at in range(len(fresh))]
+            rollup: Rollup | None = Rollup()
+        else:
+            rollup = None
         drafts: list[_Draft] = []
         links: list[dict[str, int]] = []
-        for candidate, own_texts, trail in zip(fresh, texts, trails, strict=True):
-            place += 1
+        for candidate, own_texts, trail, (place, counted) in zip(fresh, texts, trails, known, strict=True):
             columns, body = split(candidate.plain, own_texts, numbers)
-            columns |= {"place": place, "raw_bytes": len(candidate.item), "parent": None, "shared": None}
+            columns |= {"place": place, "raw_bytes": len(candidate.item), "parent": None, "shared": counted}
             new_messages = body.get("messages", [])
             if trail is not None:
-                self._share(connection, trail, stored_links, drafts, columns)
+                self._share(connection, trail, stored_links, drafts, columns, rollup is None)
                 if columns["parent"] is not None:
                     new_messages = body.pop("messages")[columns["shared"] :]
                     if new_messages:
@@ -201,7 +218,7 @@ class Writer:
             body = part_writer.collect(body, len(candidate.item))
             platform = own_texts.get("platform", "")
             drafts.append(_Draft(columns, body, part_writer.taken > used, candidate, new_messages, platform))
-        self._insert(connection, drafts, part_writer)
+        self._insert(connection, drafts, part_writer, rollup)
         insert_rows(connection, chains_table, links, ignore=True)
 
     def _share(
@@ -211,21 +228,26 @@ class Writer:
         stored_links: Any,
         drafts: list[_Draft],
         columns: dict[str, Any],
+        returning: bool,
     ) -> None:
-        """Set parent and shared of a row where an earlier trajectory begins its messages."""
+        """Set parent and shared of a row where an earlier trajectory begins its messages.
+
+        A row that returns from the archive shares exactly what it did before, or nothing: its count must stay true.
+        """
         first_of_batch = drafts[0].columns["place"] if drafts else columns["place"]
 
         def digest_at(record: int, length: int) -> bytes | None:
             return self._reader.digest_at(connection, record, length) if record < first_of_batch else None
 
         parent = self._chains.parent(trail, stored_links, digest_at)
-        if parent is not None:
+        if parent is not None and (not returning or parent[1] == columns["shared"]):
             columns["parent"], columns["shared"] = parent
 
-    def _insert(self, connection: Connection, drafts: list[_Draft], part_writer: PartWriter) -> None:
+    def _insert(
+        self, connection: Connection, drafts: list[_Draft], part_writer: PartWriter, rollup: Rollup | None
+    ) -> None:
         compressor = self._reader.compressor
         part_writer.store(connection, compressor)
-        rollup = Rollup()
         total = 0
         for draft in drafts:
             body = _encode_body(part_writer.refer(draft.body) if draft.has_parts else draft.body)
@@ -233,9 +255,11 @@ class Writer:
             total += len(body)
             draft.columns["body"] = packed
             time, raw = draft.columns["time"], draft.columns["raw_bytes"]
-            rollup.add(draft.candidate.plain, draft.new_messages, draft.platform, time, raw, len(packed))
+            if rollup is not None:
+                rollup.add(draft.candidate.plain, draft.new_messages, draft.platform, time, raw, len(packed))
         insert_rows(connection, records, [draft.columns for draft in drafts])
-        rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
+        if rollup is not None:
+            rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
         self.body_bytes = advance(connection, "body_bytes", total)
 
 

@@ -243,7 +243,7 @@ def _messages_array(messages: list[list[dict[str, Any]] | None]) -> pa.Array:
         offsets.append(at)
     flat = [message for own in messages for message in own or ()]
     parts = [pa.array([message.get(part.name) for message in flat], part.type) for part in MESSAGE]
-    absent = pa.array([own is None for own in messages])
+    absent = pa.array([own is None for own in messages], pa.bool_())
     return pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(MESSAGE)), mask=absent
     )

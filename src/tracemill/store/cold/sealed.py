@@ -153,7 +153,14 @@ class Sealed:
             return pq.ParquetFile(pa.BufferReader(buffer.getvalue()), read_dictionary=list(TEXTS)), buffer.tell()
 
         with self._damaged():
-            return self._cache.get((self.file.id, "file"), make)
+            parquet: pq.ParquetFile = self._cache.get((self.file.id, "file"), make)
+        if parquet.metadata.num_rows != self.file.records:
+            raise ArchiveError(
+                f"object {self.file.object_key} holds {parquet.metadata.num_rows:,} records and not "
+                f"{self.file.records:,}: it is another's",
+                hint="Run `tracemill archive verify`, and restore the object from a copy.",
+            )
+        return parquet
 
     def _damaged(self) -> _Damaged:
         return _Damaged(self.file.object_key)

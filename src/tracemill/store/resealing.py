@@ -1,0 +1,188 @@
+"""Objects of the archive made anew: small ones merged, erased rows left out, rows brought back into the database.
+
+An object is never changed. A new one is written and read back; then one transaction makes it live and retires those it
+replaces, if they are all live still; then the old ones are deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from tracemill.core.archive import ArchivedFile
+from tracemill.core.codec import encode
+from tracemill.core.errors import ArchiveError
+from tracemill.core.ids import id_bytes, microseconds, new_id, now
+from tracemill.core.steps import Progress
+from tracemill.store.archiving import Archiver, Summary, object_key
+from tracemill.store.cold import catalogue
+from tracemill.store.cold.layout import SealedRow
+from tracemill.store.cold.sealed import GROUP_BYTES, GROUP_ROWS, SealWriter
+from tracemill.store.tiered import TieredStore
+
+_SMALL = 0.5
+"""An object of less than this share of the wanted size is merged with its neighbours."""
+
+
+def merge_small(store: TieredStore, archiver: Archiver, progress: Progress | None = None) -> int:
+    """Merge the small objects of each partition; returns how many objects became part of a larger one."""
+    wanted = store.settings.archive_file_bytes
+    merged = 0
+    for files in _runs(store.archived_files(), wanted):
+        if len(files) > 1 and reseal(store, archiver, files, frozenset()):
+            merged += len(files)
+        if progress is not None:
+            progress("merging", merged, None)
+    return merged
+
+
+def _runs(files: Sequence[ArchivedFile], wanted: int) -> Iterator[list[ArchivedFile]]:
+    """Neighbours of a partition that together are no larger than wanted."""
+    ordered = sorted(files, key=lambda file: (file.platform, file.day, file.first_place))
+    for _, partition in groupby(ordered, key=lambda file: (file.platform, file.day)):
+        run: list[ArchivedFile] = []
+        for file in partition:
+            if file.stored_bytes >= wanted * _SMALL:
+                continue
+            if sum(other.stored_bytes for other in run) + file.stored_bytes > wanted:
+                yield run
+                run = []
+            run.append(file)
+        yield run
+
+
+def reseal(store: TieredStore, archiver: Archiver, files: Sequence[ArchivedFile], gone: frozenset[bytes]) -> bool:
+    """Put one new object in the place of some of one partition, without the rows of some ids (16 bytes each).
+
+    Nothing is written where no row is left. False when somebody else changed one of the objects meanwhile. Raises
+    ArchiveError; the old objects are as they were then.
+    """
+    entry = _entry(store, files[0])
+    with store.exclusive() as connection:
+        catalogue.add(connection, entry)
+    path = archiver.folder / entry.id
+    committed = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sealed = _write(store, entry, files, gone, path)
+        if sealed is not None:
+            archiver.upload(sealed, path)
+        with store.exclusive() as connection:
+            committed = catalogue.retire(connection, files)
+            if committed and sealed is not None:
+                committed = catalogue.change(connection, sealed, "pending")
+            elif committed:
+                catalogue.remove(connection, entry.id, "pending")
+            if not committed:
+                connection.rollback()
+    except OSError as error:
+        raise ArchiveError(f"the archive cannot be written: {error}", hint="Nothing was changed.") from error
+    finally:
+        path.unlink(missing_ok=True)
+        if not committed:
+            archiver.give_up(entry)
+    if committed:
+        drop_retired(store, files)
+    return committed
+
+
+def drop_retired(store: TieredStore, files: Sequence[ArchivedFile]) -> None:
+    """Delete objects that were retired, and then their entries; a kill in between leaves them to the next run."""
+    for file in files:
+        store.objects.delete(file.object_key)
+        with store.exclusive() as connection:
+            catalogue.remove(connection, file.id, "retired")
+
+
+def _entry(store: TieredStore, like: ArchivedFile) -> ArchivedFile:
+    identity, settings = new_id(), store.settings
+    return ArchivedFile(
+        id=identity,
+        object_key=object_key(like.platform, like.day, identity, settings.archive_format),
+        platform=like.platform,
+        day=like.day,
+        status="pending",
+        format=settings.archive_format,
+        lease=microseconds(now()) + int(settings.archive_lease_seconds * 1_000_000),
+        owner=catalogue.owner(),
+        storage_class=settings.s3_storage_class,
+        created=microseconds(now()),
+    )
+
+
+def _write(
+    store: TieredStore, entry: ArchivedFile, files: Sequence[ArchivedFile], gone: frozenset[bytes], path: Path
+) -> ArchivedFile | None:
+    summary = Summary()
+    with SealWriter(path, entry.format) as writer:
+        pending: list[SealedRow] = []
+        size = 0
+        for row in _rows(store, files):
+            if id_bytes(row.record.id) in gone:
+                continue
+            summary.add(row)
+            pending.append(row)
+            size += row.raw_bytes if not row.shared else row.hot_bytes * 4
+            if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES:
+                writer.write(pending)
+                pending, size = [], 0
+        if pending:
+            writer.write(pending)
+    return summary.on(entry, path) if summary.records else None
+
+
+def _rows(store: TieredStore, files: Sequence[ArchivedFile]) -> Iterator[SealedRow]:
+    for file in sorted(files, key=lambda file: file.first_place):
+        yield from store.cold.sealed(file).all_rows()
+
+
+def verify_objects(store: TieredStore, progress: Progress | None = None) -> list[str]:
+    """What is wrong with the archive: missing, changed and swapped objects, rows that are no records. One sentence each."""
+    problems: list[str] = []
+    files = store.archived_files()
+    for number, file in enumerate(files):
+        try:
+            problems += _verify_one(store, file)
+        except ArchiveError as error:
+            problems.append(error.message)
+        if progress is not None:
+            progress("verifying", number + 1, len(files))
+    return problems
+
+
+def _verify_one(store: TieredStore, file: ArchivedFile) -> list[str]:
+    digest, size = store.objects.digest(file.object_key)
+    if (digest, size) != (file.sha256, file.stored_bytes):
+        stated = f"the catalogue says {file.stored_bytes:,} bytes with {file.sha256[:16]}…"
+        return [f"object {file.object_key} has {size:,} bytes with SHA-256 {digest[:16]}…, {stated}"]
+    summary = Summary()
+    for row in store.cold.sealed(file).all_rows():
+        summary.add(row)
+        encode(row.record)
+    if (summary.records, summary.types) != (file.records, file.types):
+        return [f"object {file.object_key} holds {summary.records:,} records, the catalogue says {file.records:,}"]
+    return []
+
+
+def mark_verified(store: TieredStore, files: Sequence[ArchivedFile]) -> None:
+    """Note in the catalogue that objects were read whole just now."""
+    with store.exclusive() as connection:
+        for file in files:
+            catalogue.change(connection, msgspec.structs.replace(file, verified=microseconds(now())), "live")
+
+
+def restore(store: TieredStore, file: ArchivedFile) -> int:
+    """Bring the rows of an object back into the database, at their old places; returns how many. Raises StoreError.
+
+    One transaction: until it ends they are in the archive, from then on they are not.
+    """
+    rows = list(store.cold.sealed(file).all_rows())
+    with store.exclusive() as connection:
+        if not catalogue.retire(connection, [file]):
+            raise ArchiveError(f"object {file.object_key} was changed meanwhile", hint="Run it again.")
+        store.bring_back(connection, [(row.place, row.record, row.shared) for row in rows])
+    drop_retired(store, [file])
+    return len(rows)
