@@ -31,7 +31,7 @@ RANKS = {
 FACES = {"cli", "server", "ship", "demo", "collector", "__main__", ""}
 FACE_USES = {"cli": {"demo", "server"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`."""
-HEAVY = {"tracemill.store.cold.cold", "tracemill.store.cold.layout", "tracemill.store.cold.sealed"}
+HEAVY = {f"tracemill.store.{name}" for name in ("cold.cold", "cold.layout", "cold.sealed", "resealing")}
 """Modules of ours that need heavy optional packages (PyArrow, NumPy) and are imported where the archive is first used."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}

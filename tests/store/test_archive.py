@@ -122,6 +122,10 @@ def answers(store: TieredStore, ids: list[str]) -> dict[str, Any]:
         found[f"page {number}"] = store.page(where, 5)
         if where.visible_to is None:
             found[f"count {number}"] = store.count(where)
+    for text in ("Question 1", "ANSWER 33", "question", "thumbs_up", "nowhere", '"u1"', "u1"):
+        found[f"search {text}"] = store.search(text)
+        found[f"search {text} few"] = store.search(text, Filter(platforms=("shop",), after=4), limit=3)
+        found[f"search {text} own"] = store.search(text, Filter(visible_to="u1"), limit=1000)
     found["get"] = [store.get(identity) for identity in ids]
     found["visible"] = [store.get(identity, visible_to="u1") for identity in ids]
     found["many"] = store.get_many(ids)
@@ -146,6 +150,39 @@ def test_nobody_who_reads_notices(opened: Callable[..., TieredStore], format: st
     assert verify_objects(store) == []
     again = opened()
     assert answers(again, ids) == before
+
+
+def test_a_text_is_found_wherever_it_stands(opened: Callable[..., TieredStore]) -> None:
+    store = opened()
+    arguments = '{"note": "naïve \\"quoted\\" line\\nbreak", "city": "Lyon"}'
+    call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": arguments}}
+    history = [*chat("hello"), {"role": "assistant", "content": None, "tool_calls": [call]}]
+    first = interaction(1, messages=history[:1], response=history[1])
+    second = interaction(2, messages=history, response={"role": "assistant", "content": "Grüße, Straße"})
+    long = "needle in a part " + "hay " * 3000
+    third = interaction(3, messages=chat("x"), artifact={"nodes": [{"text": long}]}, intent='say "hi"')
+    shared = interaction(4, messages=chat("y"), artifact={"nodes": [{"text": long}]})
+    records = [first, second, third, shared]
+    for record in records:
+        store.append([record])
+    wanted: dict[str, list[AnyRecord]] = {
+        "lyon": [first, second],
+        'naïve "quoted"': [first, second],
+        "line\nbreak": [first, second],
+        "look_up": [first, second],
+        "GRÜSSE": [],
+        "grüße": [second],
+        "Needle in a PART": [third, shared],
+        'say "hi"': [third],
+        "messages": [],
+        "hay ": [third, shared],
+    }
+    for _ in range(2):
+        for text, expected in wanted.items():
+            assert [record for _, record in store.search(text)] == expected, text
+        archive(store)
+    with pytest.raises(ValueError, match="nothing to look for"):
+        store.search(" ")
 
 
 def test_what_is_archived_is_not_stored_twice(opened: Callable[..., TieredStore]) -> None:

@@ -17,7 +17,8 @@ class ArchivedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Records of one platform and day lie in one partition; ``platform`` is empty for records that name none. ``first_id``
     and ``last_id`` are the smallest and largest record id, as 16 bytes; places are those of the order of storing.
-    ``raw_bytes`` is what the records take encoded whole, ``stored_bytes`` the size of the object, ``sha256`` its digest in
+    ``raw_bytes`` is what the records take encoded whole, ``hot_bytes`` what their bodies took in
+    the database, ``stored_bytes`` the size of the object, ``sha256`` its digest in
     hex. ``types`` counts the records by their tag. ``lease`` is the moment until which
     ``owner`` (host and process) may write a pending object.
     """
@@ -33,6 +34,7 @@ class ArchivedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     records: Annotated[int, Meta(ge=0)] = 0
     types: dict[str, int] = {}
     raw_bytes: int = 0
+    hot_bytes: int = 0
     stored_bytes: int = 0
     sha256: str = ""
     storage_class: str = ""

@@ -48,6 +48,22 @@ class UserDataCollection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     data_collector: DataCollectorSection = DataCollectorSection()
 
 
+class StoragePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one kind of storage costs, in US dollars: a list price, of the day in ``dated``.
+
+    ``writes`` and ``reads`` are for a thousand requests, ``retrieval`` for a GB read, ``minimum_days`` is how long an object
+    is paid for at least, and ``minimum_bytes`` the size it is paid for at least.
+    """
+
+    gb_month: Annotated[float, Meta(ge=0)]
+    writes: Annotated[float, Meta(ge=0)] = 0.0
+    reads: Annotated[float, Meta(ge=0)] = 0.0
+    retrieval: Annotated[float, Meta(ge=0)] = 0.0
+    minimum_days: Annotated[int, Meta(ge=0)] = 0
+    minimum_bytes: Annotated[int, Meta(ge=0)] = 0
+    dated: str = ""
+
+
 class RetentionRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the records of one platform are kept, in days from their time; None keeps the general setting.
 
@@ -226,6 +242,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cold_cache_bytes: Annotated[
         int, Meta(ge=_MIB), _also("Memory for columns and row groups of the archive kept at hand.")
     ] = 256 * _MIB
+    prices: Annotated[
+        dict[str, StoragePrice],
+        _also(
+            "Prices by storage, over those of docs/costs.md, such as `S3 STANDARD` or `hosted PostgreSQL`. File only."
+        ),
+    ] = {}
+    price_hot: Annotated[str, _also("Which of the prices the database is reckoned at.")] = "hosted PostgreSQL"
+    price_cold: Annotated[str, _also("Which of the prices the archive is reckoned at. Empty: by where it lies.")] = ""
     s3_endpoint: Annotated[str, _also("URL of an S3-compatible service. Empty: AWS.", "S3_ENDPOINT")] = ""
     s3_access_key: Annotated[
         str,

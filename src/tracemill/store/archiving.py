@@ -145,7 +145,7 @@ class Archiver:
                     own.records += file.records
                     own.raw_bytes += file.raw_bytes
                     own.stored_bytes += file.stored_bytes
-                    own.hot_bytes += round(group.hot_bytes * file.records / max(1, group.records))
+                    own.hot_bytes += file.hot_bytes
                     own.objects += 1
                     report.objects.append(file.object_key)
                     done += file.records
@@ -359,6 +359,7 @@ class Summary:
         self.records = 0
         self.types: dict[str, int] = {}
         self.raw_bytes = 0
+        self.hot_bytes = 0
         self._times: list[int] = []
         self._places: list[int] = []
         self._ids: list[str] = []
@@ -369,6 +370,7 @@ class Summary:
         self.types[tag] = self.types.get(tag, 0) + 1
         self.records += 1
         self.raw_bytes += row.raw_bytes
+        self.hot_bytes += row.hot_bytes
         time = microseconds(row.record.time)
         self._times = [min([time, *self._times]), max([time, *self._times])]
         self._places = [min([row.place, *self._places]), max([row.place, *self._places])]
@@ -387,6 +389,7 @@ class Summary:
             records=self.records,
             types=self.types,
             raw_bytes=self.raw_bytes,
+            hot_bytes=self.hot_bytes,
             stored_bytes=path.stat().st_size,
             sha256=digest,
             first_time=self._times[0],

@@ -144,6 +144,12 @@ class Store(Protocol):
     def page(self, where: Filter | None = None, limit: int = 500) -> list[tuple[int, AnyRecord]]:
         """The first records that pass the filter, each with its watermark: the ``after`` of the next page."""
 
+    def search(self, text: str, where: Filter | None = None, *, limit: int = 100) -> list[tuple[int, AnyRecord]]:
+        """The first records that pass the filter and hold a text, in the order of storing, each with its watermark.
+
+        Case does not matter. Raises ValueError when the text is empty.
+        """
+
     def known(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that are stored."""
 

@@ -29,6 +29,7 @@ from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Re
 from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
 from tracemill.store.erase import erase_records
+from tracemill.store.hot_search import HotSearch
 from tracemill.store.keys import note_use, put_key, read_key, read_keys
 from tracemill.store.migrate import upgrade
 from tracemill.store.names import CHUNK, column_text
@@ -36,12 +37,15 @@ from tracemill.store.pending import count_parts, drop_parts, idle_keys, parts_of
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import read_daily, read_tools
 from tracemill.store.rows import TYPE_CODES
+from tracemill.store.search import Needle
 from tracemill.store.statements import look_up
 from tracemill.store.tables import counters, quarantine, records
 from tracemill.store.training import train_when_due
 from tracemill.store.verify import find_problems
 from tracemill.store.writer import Rejected, Writer, admit, put_in_quarantine
 
+_LOOKED_AT = 50
+"""Records read at once to see whether they hold what was looked for."""
 DATABASE_FILE = "store.db"
 _open: weakref.WeakSet[HotStore] = weakref.WeakSet()
 _inherited: list[Any] = []
@@ -307,6 +311,33 @@ class HotStore:
         if where.up_to is not None:
             conditions.append(columns.place <= where.up_to)
         return and_(true(), *conditions)
+
+    def search(self, text: str, where: Filter | None = None, *, limit: int = 100) -> list[tuple[int, AnyRecord]]:
+        """See :class:`tracemill.store.base.Store`."""
+        found: list[tuple[int, AnyRecord]] = []
+        for place, record in self._found(Needle(text), where or Filter()):
+            found.append((place, record))
+            if len(found) == limit:
+                break
+        return found
+
+    def _found(self, needle: Needle, where: Filter) -> Iterator[tuple[int, AnyRecord]]:
+        """What of the database holds a text, in the order of storing. Each page is a read transaction of its own."""
+        looking = HotSearch(self._reader, needle)
+        after: int | None = where.after
+        while after is not None:
+            with self._reader.lock, reading(self._engine) as connection:
+                if self._reader.refresh(connection):
+                    looking = HotSearch(self._reader, needle)
+                condition = self._condition(connection, replace(where, after=after))
+                if condition is None:
+                    return
+                places, after = looking.candidates(connection, condition, after)
+            for start in range(0, len(places), _LOOKED_AT):
+                chosen = records.c.place.in_(places[start : start + _LOOKED_AT])
+                for place, record in self._select(chosen, where.visible_to, _LOOKED_AT):
+                    if needle.in_record(record):
+                        yield place, record
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""

@@ -26,6 +26,7 @@ from tracemill.store.cold.objects import Objects
 from tracemill.store.engine import reading
 from tracemill.store.hot import HotStore, store_url
 from tracemill.store.names import column_text
+from tracemill.store.search import Needle
 from tracemill.store.tables import records
 
 if TYPE_CHECKING:
@@ -202,6 +203,31 @@ class TieredStore(HotStore):
             return sum(1 for _ in self.scan(where))
         total = self.cold.count(where) + super().count(where)
         return total if self._refresh() == version else None
+
+    def search(self, text: str, where: Filter | None = None, *, limit: int = 100) -> list[tuple[int, AnyRecord]]:
+        """See :class:`tracemill.store.base.Store`."""
+        wanted = where or Filter()
+        self._refresh()
+        if not self._files:
+            return super().search(text, wanted, limit=limit)
+        return self._both(lambda version: self._search(text, wanted, limit, version))
+
+    def _search(self, text: str, where: Filter, limit: int, version: int) -> list[tuple[int, AnyRecord]] | None:
+        """Every archived hit is gathered before the first is given: objects overlap in the order of storing."""
+        needle = Needle(text)
+        _, own = self._own(where)
+        found: dict[int, AnyRecord] = {}
+        hits = sorted(self.cold.search(needle, where, own), key=lambda hit: hit.place)
+        for start in range(0, len(hits), limit):
+            chunk = hits[start : start + limit]
+            records_there = zip(chunk, self.cold.records(chunk), strict=True)
+            found.update((hit.place, record) for hit, record in records_there if needle.in_record(record))
+            if len(found) >= limit:
+                break
+        last = sorted(found)[limit - 1] if len(found) >= limit else None
+        bounded = where if last is None else replace(where, up_to=last)
+        found.update(super().search(text, bounded, limit=limit))
+        return None if self._refresh() != version else [(place, found[place]) for place in sorted(found)[:limit]]
 
     def verify(self) -> list[str]:
         """See :class:`tracemill.store.base.Store`. The archive's objects are not read: ``tracemill archive verify`` does."""

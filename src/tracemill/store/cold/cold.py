@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import marked_text
 from tracemill.core.ids import id_bytes, microseconds
 from tracemill.core.records import AnyRecord
 from tracemill.store.base import Filter
+from tracemill.store.cold.layout import GROUP_TEXTS
 from tracemill.store.cold.objects import Objects
 from tracemill.store.cold.sealed import Cache, Sealed
 from tracemill.store.names import column_text
 from tracemill.store.rows import TYPE_CODES
+from tracemill.store.search import Needle
 
 _WINDOW = 2_000_000
 """Places looked at in one go: bounds the memory of a scan over an archive of any size."""
@@ -113,6 +117,25 @@ class ColdStore:
                 sealed = self.sealed(file)
                 found.update(_padded(value) for value in sealed.column("id")[_mask(sealed, where, frozenset())])
         return frozenset(found)
+
+    def search(self, needle: Needle, where: Filter, own: frozenset[bytes] = frozenset()) -> Iterator[Hit]:
+        """Rows that pass a filter and may hold a text, object by object in the order of their first records."""
+        with self._lock:
+            files = [file for file in self.files if _may_hold(file, where)]
+        for file in files:
+            with self._lock:
+                sealed = self.sealed(file)
+                mask = _mask(sealed, where, own) & (sealed.column("place") > where.after)
+                bounds = sealed.bounds()
+            for number in range(len(bounds) - 1):
+                passing = mask[bounds[number] : bounds[number + 1]]
+                if not passing.any():
+                    continue
+                with self._lock:
+                    held = _holding(sealed.group(number, GROUP_TEXTS), needle) & passing
+                    places = sealed.column("place")
+                for position in np.flatnonzero(held) + bounds[number]:
+                    yield Hit(int(places[position]), file, int(position))
 
     # -- by id
 
@@ -217,6 +240,35 @@ def _mask(sealed: Sealed, where: Filter, own: frozenset[bytes]) -> Any:
         linked = np.isin(sealed.column("interaction_id"), np.array(sorted(own), dtype="S16")) if own else False
         mask &= _equals(sealed, "user", where.visible_to) | linked
     return mask
+
+
+def _holding(table: pa.Table, needle: Needle) -> Any:
+    """Which rows of a row group may hold a text: looked for once in each distinct text, by the columns' dictionaries."""
+    held = np.zeros(table.num_rows, dtype=bool)
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if name == "exact":
+            held |= column.is_valid().to_numpy(zero_copy_only=False)  # whole records: seldom, and looked at apart
+            continue
+        rows = None
+        if pa.types.is_list(column.type):
+            rows = np.repeat(np.arange(len(column)), column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+            column = column.flatten()
+        fields = column.type if pa.types.is_struct(column.type) else None
+        parts = [column] if fields is None else [column.field(field.name) for field in fields if field.name != "keys"]
+        for part in parts:
+            at = np.flatnonzero(_texts_with(part, needle))
+            held[at if rows is None else rows[at]] = True
+    return held
+
+
+def _texts_with(column: Any, needle: Needle) -> Any:
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    lowered = pc.utf8_lower(encoded.dictionary)
+    hits = np.zeros(len(lowered) + 1, dtype=bool)  # the last stands for a row without a text
+    for form in needle.in_json:
+        hits[:-1] |= pc.match_substring(lowered, form).to_numpy(zero_copy_only=False)
+    return hits[encoded.indices.fill_null(len(lowered)).to_numpy(zero_copy_only=False)]
 
 
 def _equals(sealed: Sealed, name: str, value: str) -> Any:

@@ -96,7 +96,16 @@ TEXTS = (
     "response.tool_calls",
     "response.rest",
 )
-"""Columns in which a text of a record may stand; ``exact`` is looked into as well."""
+"""Columns with texts that may be long and repeat."""
+GROUP_TEXTS = (
+    *(name for name, (kind, _) in SCALARS.items() if kind is str),
+    "messages",
+    "response",
+    "tools",
+    "rest",
+    "exact",
+)
+"""Columns in which a text of a record may stand that a search looks for."""
 _LIMIT = 2**63
 
 
