@@ -19,12 +19,14 @@ from sqlalchemy import Connection, Engine, and_, func, or_, select, text, true
 
 from tracemill.core.access import ApiKey
 from tracemill.core.archive import ArchivedFile
+from tracemill.core.audit import AuditEntry
 from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import from_microseconds, id_bytes, microseconds
 from tracemill.core.pending import PendingPart
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
+from tracemill.store import audit
 from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
 from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
@@ -165,6 +167,21 @@ class HotStore:
             removed = erase_records(connection, self._reader, ids, self.settings.part_threshold_bytes)
         self.shrink()
         return removed
+
+    def audit_append(self, actor: str, action: str, target: str, detail: dict[str, Any]) -> AuditEntry:
+        """Add an entry to the audit log; committed when it returns."""
+        with self._write_lock, writing(self._engine) as connection:
+            return audit.append(connection, actor, action, target, detail)
+
+    def audit_rows(self, after: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        """Number, bytes and hash of the entries of the audit log after a number."""
+        with reading(self._engine) as connection:
+            return audit.rows(connection, after, limit)
+
+    def audit_head(self) -> tuple[int, bytes]:
+        """Number and hash of the last entry of the audit log."""
+        with reading(self._engine) as connection:
+            return audit.head(connection)
 
     @property
     def engine(self) -> Engine:
