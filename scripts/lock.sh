@@ -13,4 +13,4 @@ pin() { # $1: extras, $2: file
     } >"$2"
 }
 pin "" requirements.lock "running tracemill"
-pin "[dev,peers,postgres,server]" requirements-dev.lock "its tests"
+pin "[archive,dev,peers,postgres,server]" requirements-dev.lock "its tests"

@@ -20,12 +20,13 @@ from tracemill.core.errors import ArchiveError
 from tracemill.core.ids import microseconds, new_id, now
 from tracemill.core.records import AnyRecord, Feedback, Interaction, Model, Step, User
 from tracemill.core.settings import load_settings
+from tracemill.store.archived import archive_folder
 from tracemill.store.archiving import Archiver, ArchiveReport, escaped
 from tracemill.store.base import Filter
 from tracemill.store.cold import catalogue
 from tracemill.store.cold.layout import SealedRow, from_table, to_table
 from tracemill.store.resealing import merge_small, reseal, restore, verify_objects
-from tracemill.store.tiered import TieredStore, archive_folder, open_store
+from tracemill.store.tiered import TieredStore, open_store
 
 OLD = now() - timedelta(days=90)
 

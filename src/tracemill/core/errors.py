@@ -13,7 +13,8 @@
     ├── SourceError             a file to import cannot be read as the format asked for
     ├── RecipeError             a recipe is not valid
     ├── DatasetError            a dataset or version does not exist, is damaged, or is being built elsewhere
-    └── ExportError             a dataset version cannot be written in the format asked for
+    ├── ExportError             a dataset version cannot be written in the format asked for
+    └── ErasureError            something that was to be erased is still there; the request stays open
 
 An error says what is wrong and where in its message, and what to do next in ``hint``. A face (CLI, server) prints
 both; nothing prints a traceback for these.
@@ -95,3 +96,7 @@ class DatasetError(TracemillError):
 
 class ExportError(TracemillError):
     """A dataset version cannot be written in the format asked for."""
+
+
+class ErasureError(TracemillError):
+    """Something that was to be erased is still somewhere; the message says where. The request stays open."""

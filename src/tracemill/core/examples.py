@@ -205,3 +205,28 @@ class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     refused: dict[str, int]
     losses: dict[str, int]
     files: list[DatasetFile]
+
+
+class Tombstone(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What stands in the place of a version's or an export's rows after erasure (``tombstone.json``).
+
+    ``receipt`` is the erasure's id, ``records`` how many of its records were erased, ``rows`` how many rows were removed
+    with them, ``replaced_by`` the version that was built from what is left.
+    """
+
+    receipt: str
+    erased: datetime
+    records: int
+    rows: int
+    replaced_by: str = ""
+
+
+class TrainedModel(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model and the dataset version it was trained on. ``tainted`` lists erasures of records it was trained on."""
+
+    name: str
+    dataset: str
+    manifest_sha256: str
+    trained: datetime
+    path: str = ""
+    tainted: list[str] = []

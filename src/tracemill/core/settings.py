@@ -67,8 +67,8 @@ class StoragePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class RetentionRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the records of one platform are kept, in days from their time; None keeps the general setting.
 
-    After ``hot_days`` they leave the database for the archive. After ``store_days`` they are removed everywhere.
-    After ``train_days`` no dataset takes them any more.
+    After ``hot_days`` they leave the database for the archive. After ``store_days`` they are removed from both, unless a
+    legal hold stands. After ``train_days`` no new dataset version and no export takes them any more.
     """
 
     hot_days: Annotated[int, Meta(ge=0)] | None = None

@@ -134,6 +134,8 @@ class _Build:
         """The version that this build would make again, if there is one. Raises DatasetError when it is damaged."""
         for path in reversed(version_folders(self.folder)):
             version = open_version(path)
+            if version.tombstone is not None:
+                continue
             manifest = version.manifest
             if (manifest.recipe_hash, manifest.records_digest) != (self.recipe_hash, digest):
                 continue

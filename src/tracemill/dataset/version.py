@@ -16,13 +16,14 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import EXAMPLE_TYPES, MANIFEST_VERSION, BuildRecord, Example, Fate, Manifest
+from tracemill.core.examples import EXAMPLE_TYPES, MANIFEST_VERSION, BuildRecord, Example, Fate, Manifest, Tombstone
 from tracemill.dataset.files import sha256_of
 from tracemill.dataset.identity import example_tag
 from tracemill.dataset.rows import decode_line
 
 MANIFEST = "manifest.json"
 BUILD = "build.json"
+TOMBSTONE = "tombstone.json"
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:@v?([1-9][0-9]{0,8}))?")
 
@@ -53,6 +54,17 @@ class Version:
     def manifest_sha256(self) -> str:
         """The SHA-256 of its manifest: equal wherever the same recipe met the same records."""
         return sha256_of(self.path / MANIFEST)
+
+    @cached_property
+    def tombstone(self) -> Tombstone | None:
+        """What stands in the place of its rows, where some of its records were erased. Raises DatasetError."""
+        path = self.path / TOMBSTONE
+        if not path.exists():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Tombstone)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise DatasetError(f"{self.reference}: {TOMBSTONE} cannot be read: {error}") from error
 
     def build_record(self) -> BuildRecord:
         """When and from where it was built. Raises DatasetError when that file is missing or damaged."""
@@ -98,6 +110,12 @@ class Version:
             raise DatasetError(f"{self.reference}: {self.manifest.fates} is damaged: {error}") from error
 
     def _lines(self, name: str) -> Iterator[bytes]:
+        if (stone := self.tombstone) is not None:
+            instead = f"Use {stone.replaced_by}." if stone.replaced_by else "Build it again."
+            raise DatasetError(
+                f"{self.reference} has no rows any more: records it was made of were erased ({stone.receipt})",
+                hint=instead,
+            )
         try:
             with (self.path / name).open("rb") as file:
                 for line in file:
@@ -111,6 +129,9 @@ class Version:
         Checks every file's size, hash and rows, that every row can be read, that rows are sorted and unique, that the
         manifest's counts agree with them, and that no file lies there that the manifest does not know.
         """
+        if self.tombstone is not None:
+            there = [file.path for file in self.manifest.files if (self.path / file.path).exists()]
+            return [f"{name} is still there, though the version was erased" for name in there]
         problems = self._check_files()
         if problems:
             return problems

@@ -1,45 +1,129 @@
-"""Removing an interaction with everything that belongs to it."""
+"""What belongs together, for removing it: a person's records, an interaction's, a conversation's."""
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
 
-from tracemill.core.records import AnyRecord, Interaction
+from tracemill.core.erasure import ErasureRequest
+from tracemill.core.ids import from_microseconds
+from tracemill.core.records import AnyRecord, Feedback, Interaction, Validation
 from tracemill.feedback.attach import attach
 from tracemill.store.base import Filter, Store
 
+_CHUNK = 500
 
-def erase_interaction(store: Store, interaction_id: str) -> dict[str, int]:
-    """Remove an interaction, what is linked to it or joined to it, and the calls made inside it with theirs.
 
-    Returns how many records of each type went. Raises StoreError.
+@dataclass
+class Belongings:
+    """What belongs to a subject: record ids with their types, the conversations that are wholly theirs, and what is shared.
+
+    ``others`` counts records of other people in conversations the person took part in: they stay.
     """
-    first = store.get(interaction_id)
-    if not isinstance(first, Interaction):
-        return {}
-    gone: dict[str, AnyRecord] = {first.id: first}
-    for record in _inside(store, first):
-        gone[record.id] = record
-    attached = attach(store)
-    for owner in [identity for identity, record in gone.items() if isinstance(record, Interaction)]:
-        for record in store.scan(Filter(interaction_id=owner)):
-            gone[record.id] = record
-        gone |= store.get_many([identity for identity in attached.of(owner).ids() if identity not in gone])
-    store.erase(list(gone))
-    return dict(Counter(str(type(record).__struct_config__.tag) for record in gone.values()))
+
+    records: dict[str, str] = field(default_factory=dict)
+    conversations: set[str] = field(default_factory=set)
+    pseudonyms: set[str] = field(default_factory=set)
+    platforms: set[str] = field(default_factory=set)
+    others: int = 0
+
+    @property
+    def types(self) -> dict[str, int]:
+        """How many records of each type."""
+        return dict(sorted(Counter(self.records.values()).items()))
+
+    def add(self, record: AnyRecord) -> None:
+        """Count one record as belonging."""
+        self.records[record.id] = str(record.__struct_config__.tag)
+        if record.platform is not None:
+            self.platforms.add(record.platform)
+
+    def interactions(self) -> list[str]:
+        """The ids of the interactions among them."""
+        return [identity for identity, tag in self.records.items() if tag == "interaction"]
 
 
-def _inside(store: Store, first: Interaction) -> list[AnyRecord]:
-    """Calls whose parent is the interaction, and theirs. They begin while it lasts, so a day from its time is looked at."""
-    where = Filter(
-        types=("interaction",), since=first.time - timedelta(minutes=1), until=first.time + timedelta(days=1)
-    )
-    candidates = [record for record in store.scan(where) if isinstance(record, Interaction) and record.parent_id]
-    found: list[AnyRecord] = []
-    parents = {first.id}
-    while parents:
-        inner = [record for record in candidates if record.parent_id in parents]
-        found += inner
-        parents = {record.id for record in inner}
+def belongings(store: Store, request: ErasureRequest) -> Belongings:
+    """Everything that belongs to a person (by pseudonym), an interaction or a conversation. Raises StoreError.
+
+    Steps, decisions, validations and feedback of an interaction belong to it, joined by id or by their texts, and so do the
+    calls made inside it with theirs. Of a conversation with others, what names the person is theirs and what names
+    somebody else is not; of a person, only what was stored or done by the time of the request.
+    """
+    found = Belongings()
+    if request.kind == "user":
+        _of_person(store, request, found)
+    elif request.kind == "conversation":
+        _of_conversation(store, request.value, found)
+    else:
+        first = store.get(request.value)
+        if not isinstance(first, Interaction):
+            return found
+        found.add(first)
+        _joined_by_text(store, found)
+    _close(store, found)
     return found
+
+
+def _of_person(store: Store, request: ErasureRequest, found: Belongings) -> None:
+    pseudonym = request.value
+    found.pseudonyms.add(pseudonym)
+    conversations: set[str] = set()
+    asked = from_microseconds(request.requested)
+    stored = store.scan(Filter(user=pseudonym, up_to=request.watermark))
+    for record in chain(stored, store.scan(Filter(user=pseudonym, after=request.watermark, until=asked))):
+        found.add(record)
+        if (conversation := getattr(record, "conversation_id", None)) is not None:
+            conversations.add(conversation)
+    for conversation in sorted(conversations):
+        shared = False
+        unnamed: list[AnyRecord] = []
+        for record in store.scan(Filter(conversation_id=conversation)):
+            user = getattr(record, "user", None)
+            if user is None:
+                unnamed.append(record)
+            elif user.pseudonym != pseudonym:
+                shared = True
+                found.others += 1
+        if not shared:
+            found.conversations.add(conversation)
+            for record in unnamed:
+                found.add(record)
+
+
+def _of_conversation(store: Store, conversation: str, found: Belongings) -> None:
+    found.conversations.add(conversation)
+    for record in store.scan(Filter(conversation_id=conversation)):
+        found.add(record)
+
+
+def _joined_by_text(store: Store, found: Belongings) -> None:
+    """What was said of single interactions and names only their conversation and words."""
+    attached = attach(store)
+    ids = {identity for owner in found.interactions() for identity in attached.of(owner).ids()}
+    for record in store.get_many(sorted(ids - found.records.keys())).values():
+        found.add(record)
+
+
+def _close(store: Store, found: Belongings) -> None:
+    """Add the calls inside, and what names any of them: by interaction, and by step alone."""
+    inner = store.inside(found.interactions())
+    _add(store, inner, found)
+    _add(store, store.linked(found.interactions()), found)
+    unlinked = Filter(types=("feedback", "validation"), unlinked=True)
+    for record in store.scan(unlinked):
+        if isinstance(record, Feedback) and record.step_id is not None and record.step_id in found.records:
+            found.add(record)
+        if isinstance(record, Feedback | Validation) and record.conversation_id in found.conversations:
+            user = getattr(record, "user", None)
+            if user is None or not found.pseudonyms or user.pseudonym in found.pseudonyms:
+                found.add(record)
+
+
+def _add(store: Store, ids: Iterable[str], found: Belongings) -> None:
+    missing = sorted(set(ids) - found.records.keys())
+    for start in range(0, len(missing), _CHUNK):
+        for record in store.get_many(missing[start : start + _CHUNK]).values():
+            found.add(record)

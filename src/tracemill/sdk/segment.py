@@ -222,6 +222,13 @@ class SegmentReader:
         os.pwrite(self.descriptor, _MARK.pack(offset, offset ^ _WORD_MASK), 8)
         self.delivered = offset
 
+    def overwrite(self, frame: Frame) -> None:
+        """Put zeros in the place of a payload, on the device; the frame stays whole. Raises OSError."""
+        blank = bytes(len(frame.payload))
+        os.pwrite(self.descriptor, blank, frame.start + FRAME_BYTES)
+        os.pwrite(self.descriptor, checksum(blank).to_bytes(8, sys.byteorder), frame.start + 8)
+        os.fsync(self.descriptor)
+
     def frames(self, start: int, end: int | None = None) -> Iterator[Frame | int]:
         """The whole frames from an offset on; a stretch of damage is given as the number of its bytes.
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,8 +164,9 @@ class Batches:
         size, damaged, at = 0, 0, start
         for found in segment.frames(start, end):
             if isinstance(found, Frame):
-                items.append(found.payload)
-                size += len(found.payload)
+                if found.payload.strip(b"\0"):  # else it was overwritten: erased
+                    items.append(found.payload)
+                    size += len(found.payload)
                 at = found.end
             else:
                 damaged += 1
@@ -295,6 +296,63 @@ def deliver_folder(
     settle(folder.ledger)
     fold(workspace, folder)
     drained.producers += 1
+
+
+@dataclass(slots=True)
+class Scrubbed:
+    """What :func:`scrub` did: frames overwritten, and frames that a living process has yet to deliver."""
+
+    overwritten: int = 0
+    waiting: int = 0
+
+
+def scrub(workspace: Path, wanted: Callable[[bytes], bool], *, look_only: bool = False) -> Scrubbed:
+    """Overwrite the payloads that are wanted, where they lie; ``look_only`` counts them.
+
+    A delivered frame stays in its segment until that is full, so delivered frames of living processes are overwritten
+    too: the rest of the frame is kept, and nobody reads it again. A frame yet to be delivered is a dead process's to lose,
+    and counts as dead-lettered; a living one's is left to whoever it is delivered to.
+    """
+    found = Scrubbed()
+    root = workspace / SPOOL
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if not path.is_dir() or path.name == DEAD:
+            continue
+        lock = None if look_only else _try_lock(path, fcntl.LOCK_EX)
+        try:
+            for file in sorted(path.glob("*.seg")):
+                _scrub_segment(path, file, wanted, found, ours=lock is not None, look_only=look_only)
+        finally:
+            if lock is not None:
+                os.close(lock)
+    return found
+
+
+def _scrub_segment(
+    folder: Path, file: Path, wanted: Callable[[bytes], bool], found: Scrubbed, *, ours: bool, look_only: bool
+) -> None:
+    try:
+        segment = SegmentReader(file, writable=not look_only)
+    except (SpoolError, OSError):
+        return
+    try:
+        delivered = segment.delivered
+        for frame in segment.frames(HEADER_BYTES):
+            if not isinstance(frame, Frame) or not frame.payload.strip(b"\0") or not wanted(frame.payload):
+                continue
+            if frame.end > delivered and not ours and not look_only:
+                found.waiting += 1
+                continue
+            found.overwritten += 1
+            if look_only:
+                continue
+            segment.overwrite(frame)
+            if frame.end > delivered:
+                ledger = Ledger(folder / "ledger")
+                ledger.add("dead_lettered", 1)
+                ledger.close()
+    finally:
+        segment.close()
 
 
 def note_delivered(ledger: Ledger, segment: SegmentReader, end: int, result: Delivered) -> None:

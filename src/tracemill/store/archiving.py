@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from sqlalchemy import func, select
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tracemill.store.cold.layout import SealedRow
     from tracemill.store.hot import HotStore
 
+T = TypeVar("T")
 DAY = 86_400_000_000
 ROWS = 100_000
 """Rows of one object at first: they leave the database in one transaction. Merging makes larger objects of them."""
@@ -244,25 +245,40 @@ class Archiver:
     def _seal(
         self, entry: ArchivedFile, places: list[int], path: Path, progress: Progress | None
     ) -> tuple[ArchivedFile, list[Seen]]:
-        from tracemill.store.cold.sealed import GROUP_BYTES, GROUP_ROWS, SealWriter, rows_of  # noqa: PLC0415 - heavy
+        from tracemill.store.cold.layout import to_table  # noqa: PLC0415 - heavy
+        from tracemill.store.cold.sealed import (  # noqa: PLC0415 - heavy
+            GROUP_BYTES,
+            GROUP_ROWS,
+            SealWriter,
+            columns_of,
+            rows_of,
+        )
 
         seen: list[Seen] = []
         summary = Summary()
         with SealWriter(path, entry.format) as writer:
+
+            def flush(rows: list[SealedRow]) -> None:
+                table = to_table(rows)
+                summary.add_columns(columns_of(table))
+                if entry.format == "parquet":
+                    writer.write_table(table)
+                else:
+                    writer.write(rows)
+
             pending: list[SealedRow] = []
             size = 0
             for start in range(0, len(places), CHUNK):
                 for row, observed in self._read(places[start : start + CHUNK]):
                     seen.append(observed)
-                    summary.add(row)
                     pending.append(row)
                     size += observed.size if not observed.shared else row.hot_bytes * 4
                     if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES:
-                        writer.write(pending)
+                        flush(pending)
                         pending, size = [], 0
                 _say(progress, "sealing")
             if pending:
-                writer.write(pending)
+                flush(pending)
         _say(progress, "sealed")
         sealed = summary.on(entry, path)
         if rows_of(path, entry.format) != sealed.records:
@@ -353,28 +369,30 @@ class _Moved(Exception):  # noqa: N818 - not an error: somebody else was there f
 
 
 class Summary:
-    """What the catalogue says of the rows of an object, gathered row by row."""
+    """What the catalogue says of the rows of an object, gathered a table at a time."""
 
     def __init__(self) -> None:
-        self.records = 0
         self.types: dict[str, int] = {}
         self.raw_bytes = 0
         self.hot_bytes = 0
         self._times: list[int] = []
         self._places: list[int] = []
-        self._ids: list[str] = []
+        self._ids: list[bytes] = []
 
-    def add(self, row: SealedRow) -> None:
-        """Count one row."""
-        tag = str(row.record.__struct_config__.tag)
-        self.types[tag] = self.types.get(tag, 0) + 1
-        self.records += 1
-        self.raw_bytes += row.raw_bytes
-        self.hot_bytes += row.hot_bytes
-        time = microseconds(row.record.time)
-        self._times = [min([time, *self._times]), max([time, *self._times])]
-        self._places = [min([row.place, *self._places]), max([row.place, *self._places])]
-        self._ids = [min([row.record.id, *self._ids]), max([row.record.id, *self._ids])]
+    @property
+    def records(self) -> int:
+        """How many rows there are."""
+        return sum(self.types.values())
+
+    def add_columns(self, found: dict[str, Any]) -> None:
+        """Count the rows of one table; ``found`` is what :func:`tracemill.store.cold.sealed.columns_of` says of it."""
+        for tag, number in found["types"].items():
+            self.types[tag] = self.types.get(tag, 0) + number
+        self.raw_bytes += found["raw_bytes"]
+        self.hot_bytes += found["hot_bytes"]
+        self._times = _ends(self._times, found["time"])
+        self._places = _ends(self._places, found["place"])
+        self._ids = _ends(self._ids, found["ids"])
 
     def on(self, entry: ArchivedFile, path: Path) -> ArchivedFile:
         """The live entry of an object whose file lies at a path."""
@@ -382,12 +400,11 @@ class Summary:
             raise _Moved
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        first, last = (bytes.fromhex(identity.replace("-", "")) for identity in self._ids)
         return msgspec.structs.replace(
             entry,
             status="live",
             records=self.records,
-            types=self.types,
+            types=dict(sorted(self.types.items())),
             raw_bytes=self.raw_bytes,
             hot_bytes=self.hot_bytes,
             stored_bytes=path.stat().st_size,
@@ -396,10 +413,16 @@ class Summary:
             last_time=self._times[1],
             first_place=self._places[0],
             last_place=self._places[1],
-            first_id=first,
-            last_id=last,
+            first_id=self._ids[0],
+            last_id=self._ids[1],
             verified=microseconds(now()),
         )
+
+
+def _ends(known: list[T], more: tuple[T, T]) -> list[T]:
+    """The smallest and largest of what is known and two more."""
+    every: list[Any] = [*known, *more]
+    return [min(every), max(every)]
 
 
 def object_key(platform: str, day: int, identity: str, format: str) -> str:  # noqa: A002

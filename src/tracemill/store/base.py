@@ -44,6 +44,7 @@ class Filter:
     ``until`` exclusive, by the record's time. ``after`` (exclusive) and ``up_to`` (inclusive) are watermarks: places in
     the order of storing. ``success`` and ``model`` are an interaction's, ``model`` the one that answered.
     ``visible_to`` is a pseudonym: what that person did or said, and what belongs to an interaction of theirs.
+    ``unlinked`` keeps records that name no interaction.
     """
 
     types: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Filter:
     after: int = 0
     up_to: int | None = None
     visible_to: str | None = None
+    unlinked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,12 @@ class Store(Protocol):
 
     def erase(self, ids: Sequence[str]) -> int:
         """Remove records and every shared part nobody else uses. Returns how many were there."""
+
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        """The ids of records that name one of these interactions."""
+
+    def inside(self, ids: Sequence[str]) -> set[str]:
+        """The ids of interactions that one of these called, and of those they called. Looks at every interaction."""
 
     def watermark(self) -> int:
         """The place of the newest record in the order of storing; 0 when empty."""

@@ -7,7 +7,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -26,7 +26,7 @@ from tracemill.core.ids import from_microseconds, id_bytes, microseconds
 from tracemill.core.pending import PendingPart
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
-from tracemill.store import audit
+from tracemill.store import audit, erasing
 from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
 from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
@@ -319,6 +319,8 @@ class HotStore:
             conditions.append(columns.type.in_([TYPE_CODES[tag] for tag in where.types if tag in TYPE_CODES]))
         if where.interaction_id is not None:
             conditions.append(columns.interaction == id_bytes(where.interaction_id))
+        if where.unlinked:
+            conditions.append(columns.interaction.is_(None))
         if where.success is not None:
             conditions.append(columns.success == int(where.success))
         if where.since is not None:
@@ -355,6 +357,24 @@ class HotStore:
                 for place, record in self._select(chosen, where.visible_to, _LOOKED_AT):
                     if needle.in_record(record):
                         yield place, record
+
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        """See :class:`tracemill.store.base.Store`."""
+        with reading(self._engine) as connection:
+            return set(erasing.linked(connection, ids))
+
+    def inside(self, ids: Sequence[str]) -> set[str]:
+        """See :class:`tracemill.store.base.Store`."""
+        return closed(ids, self._parents())
+
+    def _parents(self) -> Iterator[tuple[str, str]]:
+        """Parent and id of every interaction in the database that says who called it."""
+        after: int | None = 0
+        while after is not None:
+            with self._reader.lock, reading(self._engine) as connection:
+                self._reader.refresh(connection)
+                found, after = erasing.parents(connection, self._reader, after)
+            yield from found
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
@@ -440,6 +460,20 @@ class HotStore:
         """See :class:`tracemill.store.base.Store`."""
         _open.discard(self)
         self._engine.dispose()
+
+
+def closed(ids: Sequence[str], parents: Iterable[tuple[str, str]]) -> set[str]:
+    """What is inside some interactions, however deep, out of pairs of a parent and what it called."""
+    children: dict[str, list[str]] = {}
+    for parent, identity in parents:
+        children.setdefault(parent, []).append(identity)
+    found: set[str] = set()
+    waiting = list(ids)
+    while waiting:
+        inner = [identity for identity in children.get(waiting.pop(), ()) if identity not in found]
+        found.update(inner)
+        waiting += inner
+    return found
 
 
 def store_url(settings: Settings) -> str:

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from tracemill.core.ids import microseconds, now
 from tracemill.core.steps import Progress
+from tracemill.store.archived import archive_folder
 from tracemill.store.archiving import Archiver, ArchiveReport, Group, PlatformArchived
-from tracemill.store.tiered import TieredStore, archive_folder
+from tracemill.store.tiered import TieredStore
 
 
 def archiver_of(store: TieredStore) -> Archiver:

@@ -11,23 +11,27 @@ from itertools import groupby
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import encode
 from tracemill.core.errors import ArchiveError
-from tracemill.core.ids import id_bytes, microseconds, new_id, now
+from tracemill.core.ids import microseconds, new_id, now
 from tracemill.core.steps import Progress
+from tracemill.store.archived import ArchivedStore
 from tracemill.store.archiving import Archiver, Summary, object_key
 from tracemill.store.cold import catalogue
-from tracemill.store.cold.layout import SealedRow
-from tracemill.store.cold.sealed import GROUP_BYTES, GROUP_ROWS, SealWriter
-from tracemill.store.tiered import TieredStore
+from tracemill.store.cold.layout import from_table
+from tracemill.store.cold.sealed import GROUP_ROWS, SealWriter, columns_of
+from tracemill.store.rollups import Rollup
+from tracemill.store.rows import names_of
 
 _SMALL = 0.5
 """An object of less than this share of the wanted size is merged with its neighbours."""
 
 
-def merge_small(store: TieredStore, archiver: Archiver, progress: Progress | None = None) -> int:
+def merge_small(store: ArchivedStore, archiver: Archiver, progress: Progress | None = None) -> int:
     """Merge the small objects of each partition; returns how many objects became part of a larger one."""
     wanted = store.settings.archive_file_bytes
     merged = 0
@@ -54,11 +58,11 @@ def _runs(files: Sequence[ArchivedFile], wanted: int) -> Iterator[list[ArchivedF
         yield run
 
 
-def reseal(store: TieredStore, archiver: Archiver, files: Sequence[ArchivedFile], gone: frozenset[bytes]) -> bool:
+def reseal(store: ArchivedStore, archiver: Archiver, files: Sequence[ArchivedFile], gone: frozenset[bytes]) -> bool:
     """Put one new object in the place of some of one partition, without the rows of some ids (16 bytes each).
 
-    Nothing is written where no row is left. False when somebody else changed one of the objects meanwhile. Raises
-    ArchiveError; the old objects are as they were then.
+    Nothing is written where no row is left; the roll-ups lose what went. False when somebody else changed one of the
+    objects meanwhile. Raises ArchiveError; the old objects are as they were then.
     """
     entry = _entry(store, files[0])
     with store.exclusive() as connection:
@@ -67,7 +71,8 @@ def reseal(store: TieredStore, archiver: Archiver, files: Sequence[ArchivedFile]
     committed = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sealed = _write(store, entry, files, gone, path)
+        rollup = Rollup(sign=-1)
+        sealed = _write(store, entry, files, gone, path, rollup)
         if sealed is not None:
             archiver.upload(sealed, path)
         with store.exclusive() as connection:
@@ -76,7 +81,9 @@ def reseal(store: TieredStore, archiver: Archiver, files: Sequence[ArchivedFile]
                 committed = catalogue.change(connection, sealed, "pending")
             elif committed:
                 catalogue.remove(connection, entry.id, "pending")
-            if not committed:
+            if committed:
+                rollup.store(connection, store.reader.names.numbers(connection, rollup.texts(), create=True))
+            else:
                 connection.rollback()
     except OSError as error:
         raise ArchiveError(f"the archive cannot be written: {error}", hint="Nothing was changed.") from error
@@ -89,7 +96,7 @@ def reseal(store: TieredStore, archiver: Archiver, files: Sequence[ArchivedFile]
     return committed
 
 
-def drop_retired(store: TieredStore, files: Sequence[ArchivedFile]) -> None:
+def drop_retired(store: ArchivedStore, files: Sequence[ArchivedFile]) -> None:
     """Delete objects that were retired, and then their entries; a kill in between leaves them to the next run."""
     for file in files:
         store.objects.delete(file.object_key)
@@ -97,7 +104,7 @@ def drop_retired(store: TieredStore, files: Sequence[ArchivedFile]) -> None:
             catalogue.remove(connection, file.id, "retired")
 
 
-def _entry(store: TieredStore, like: ArchivedFile) -> ArchivedFile:
+def _entry(store: ArchivedStore, like: ArchivedFile) -> ArchivedFile:
     identity, settings = new_id(), store.settings
     return ArchivedFile(
         id=identity,
@@ -114,32 +121,61 @@ def _entry(store: TieredStore, like: ArchivedFile) -> ArchivedFile:
 
 
 def _write(
-    store: TieredStore, entry: ArchivedFile, files: Sequence[ArchivedFile], gone: frozenset[bytes], path: Path
+    store: ArchivedStore,
+    entry: ArchivedFile,
+    files: Sequence[ArchivedFile],
+    gone: frozenset[bytes],
+    path: Path,
+    rollup: Rollup,
 ) -> ArchivedFile | None:
+    """The new object's file, and its entry; ``rollup`` takes what is left out of it."""
     summary = Summary()
     with SealWriter(path, entry.format) as writer:
-        pending: list[SealedRow] = []
-        size = 0
-        for row in _rows(store, files):
-            if id_bytes(row.record.id) in gone:
+        pending: list[pa.Table] = []
+        for table in _tables(store, files):
+            kept = _without(table, gone, rollup)
+            if kept.num_rows == 0:
                 continue
-            summary.add(row)
-            pending.append(row)
-            size += row.raw_bytes if not row.shared else row.hot_bytes * 4
-            if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES:
-                writer.write(pending)
-                pending, size = [], 0
+            if pending and sum(part.num_rows for part in (*pending, kept)) > GROUP_ROWS:
+                _flush(writer, pending, summary)
+                pending = []
+            pending.append(kept)
         if pending:
-            writer.write(pending)
+            _flush(writer, pending, summary)
     return summary.on(entry, path) if summary.records else None
 
 
-def _rows(store: TieredStore, files: Sequence[ArchivedFile]) -> Iterator[SealedRow]:
+def _flush(writer: SealWriter, tables: list[pa.Table], summary: Summary) -> None:
+    whole = pa.concat_tables(tables)
+    summary.add_columns(columns_of(whole))
+    if writer.format == "parquet":
+        writer.write_table(whole)
+    else:
+        writer.write(list(from_table(whole)))
+
+
+def _without(table: pa.Table, gone: frozenset[bytes], rollup: Rollup) -> pa.Table:
+    """The rows of a table whose ids are not among those; the others are taken out of the roll-up."""
+    if not gone:
+        return table
+    wanted = pa.array(sorted(gone), pa.binary(16))
+    hit = pc.is_in(table.column("id").combine_chunks().storage, value_set=wanted)
+    if not pc.any(hit).as_py():
+        return table
+    for row in from_table(table.filter(hit)):
+        plain = msgspec.msgpack.decode(encode(row.record))
+        platform = names_of(plain).get("platform", "")
+        own = plain.get("messages", [])[row.shared or 0 :]
+        rollup.add(plain, own, platform, microseconds(row.record.time), row.raw_bytes, row.hot_bytes)
+    return table.filter(pc.invert(hit))
+
+
+def _tables(store: ArchivedStore, files: Sequence[ArchivedFile]) -> Iterator[pa.Table]:
     for file in sorted(files, key=lambda file: file.first_place):
-        yield from store.cold.sealed(file).all_rows()
+        yield from store.cold.sealed(file).tables()
 
 
-def verify_objects(store: TieredStore, progress: Progress | None = None) -> list[str]:
+def verify_objects(store: ArchivedStore, progress: Progress | None = None) -> list[str]:
     """What is wrong with the archive: missing, changed and swapped objects, rows that are no records. One sentence each."""
     problems: list[str] = []
     files = store.archived_files()
@@ -153,28 +189,38 @@ def verify_objects(store: TieredStore, progress: Progress | None = None) -> list
     return problems
 
 
-def _verify_one(store: TieredStore, file: ArchivedFile) -> list[str]:
+def _verify_one(store: ArchivedStore, file: ArchivedFile) -> list[str]:
     digest, size = store.objects.digest(file.object_key)
     if (digest, size) != (file.sha256, file.stored_bytes):
         stated = f"the catalogue says {file.stored_bytes:,} bytes with {file.sha256[:16]}…"
         return [f"object {file.object_key} has {size:,} bytes with SHA-256 {digest[:16]}…, {stated}"]
     summary = Summary()
-    for row in store.cold.sealed(file).all_rows():
-        summary.add(row)
-        encode(row.record)
+    for table in store.cold.sealed(file).tables():
+        summary.add_columns(columns_of(table))
+        for _ in from_table(table):
+            pass  # raises where a row is no record
     if (summary.records, summary.types) != (file.records, file.types):
         return [f"object {file.object_key} holds {summary.records:,} records, the catalogue says {file.records:,}"]
     return []
 
 
-def mark_verified(store: TieredStore, files: Sequence[ArchivedFile]) -> None:
+def mark_verified(store: ArchivedStore, files: Sequence[ArchivedFile]) -> None:
     """Note in the catalogue that objects were read whole just now."""
     with store.exclusive() as connection:
         for file in files:
             catalogue.change(connection, msgspec.structs.replace(file, verified=microseconds(now())), "live")
 
 
-def restore(store: TieredStore, file: ArchivedFile) -> int:
+def erase_archived(store: ArchivedStore, archiver: Archiver, ids: Sequence[bytes]) -> bool:
+    """Leave the rows of some ids out of every object that holds any. False when it has to be tried again."""
+    by_file: dict[str, list[ArchivedFile]] = {}
+    for hit in store.cold.find(ids).values():
+        by_file.setdefault(hit.file.id, [hit.file])
+    gone = frozenset(ids)
+    return all([reseal(store, archiver, files, gone) for files in by_file.values()])  # noqa: C419 - each is tried
+
+
+def restore(store: ArchivedStore, file: ArchivedFile) -> int:
     """Bring the rows of an object back into the database, at their old places; returns how many. Raises StoreError.
 
     One transaction: until it ends they are in the archive, from then on they are not.

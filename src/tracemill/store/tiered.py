@@ -7,80 +7,37 @@ where one was merged or rewritten meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
-from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import ArchiveError, StoreError
-from tracemill.core.ids import id_bytes
+from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
+from tracemill.store.archived import ArchivedStore, archive_folder
+from tracemill.store.archiving import Archiver
 from tracemill.store.base import Filter
-from tracemill.store.cold import catalogue
-from tracemill.store.cold.objects import Objects
 from tracemill.store.engine import reading
-from tracemill.store.hot import HotStore, store_url
+from tracemill.store.hot import closed, store_url
 from tracemill.store.names import column_text
 from tracemill.store.search import Needle
 from tracemill.store.tables import records
-
-if TYPE_CHECKING:
-    from tracemill.store.cold.cold import ColdStore
 
 T = TypeVar("T")
 _ATTEMPTS = 5
 
 
-class TieredStore(HotStore):
+class TieredStore(ArchivedStore):
     """A hot store with its archive. Where nothing is archived it is the hot store, and needs none of the archive's parts."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         """Open the database, making or migrating its tables. Raises StoreError when that cannot be done."""
         super().__init__(url, settings)
-        self.objects = Objects(settings)
-        self._opened: ColdStore | None = None
-        self._files: tuple[ArchivedFile, ...] = ()
-        self._version = -1
         self._writer.archived = self._archived
-
-    # -- the catalogue
-
-    def archived_files(self) -> list[ArchivedFile]:
-        """The live objects of the archive, in the order of the first record each holds."""
-        with reading(self._engine) as connection:
-            return catalogue.entries(connection)
-
-    def _know(self, connection: Connection) -> int:
-        """Have the catalogue at hand as this transaction sees it; its version."""
-        version = catalogue.version(connection)
-        if version != self._version:
-            self._files = tuple(catalogue.entries(connection))
-            self._version = version
-        return version
-
-    def _refresh(self) -> int:
-        with reading(self._engine) as connection:
-            return self._know(connection)
-
-    @property
-    def cold(self) -> ColdStore:
-        """The archive as of the catalogue that was read last."""
-        if self._opened is None:
-            try:
-                from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
-            except ImportError as error:
-                raise ArchiveError(
-                    "reading the archive needs packages that are not installed", hint="pip install 'tracemill[archive]'"
-                ) from error
-            self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes)
-        if self._opened.version != self._version:
-            self._opened.load(self._files, self._version)
-        return self._opened
 
     def _both(self, verb: Callable[[int], T | None]) -> T:
         """What a verb gives for one version of the catalogue; tried again when that changed under it (it gave None)."""
@@ -105,6 +62,14 @@ class TieredStore(HotStore):
         if not self._files:
             return super().page(wanted, limit)
         return self._both(lambda version: self._page(wanted, limit, version))
+
+    def scan_hot(self, where: Filter | None = None) -> Iterator[AnyRecord]:
+        """As scan, of the database alone."""
+        wanted = where or Filter()
+        while found := super().page(wanted, 500):
+            for _, record in found:
+                yield record
+            wanted = replace(wanted, after=found[-1][0])
 
     def _page(self, where: Filter, limit: int, version: int) -> list[tuple[int, AnyRecord]] | None:
         archived, own = self._own(where)
@@ -190,6 +155,28 @@ class TieredStore(HotStore):
         archived: set[str] = self._both(lambda _: {missing[raw] for raw in self.cold.find(missing)})
         return found | archived | super().known([identity for identity in missing.values() if identity not in archived])
 
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        """See :class:`tracemill.store.base.Store`."""
+        found = super().linked(ids)
+        self._refresh()
+        if not self._files:
+            return found
+        wanted = frozenset(id_bytes(identity) for identity in ids)
+        archived: set[str] = self._both(lambda _: {id_text(raw) for raw in self.cold.linked_to(wanted)})
+        return found | archived | super().linked(ids)
+
+    def inside(self, ids: Sequence[str]) -> set[str]:
+        """See :class:`tracemill.store.base.Store`."""
+        self._refresh()
+        if not self._files:
+            return super().inside(ids)
+        return self._both(lambda _: closed(ids, [*self._parents(), *self.cold.parents(), *self._parents_again()]))
+
+    def _parents_again(self) -> Iterator[tuple[str, str]]:
+        """What came back from the archive while it was read."""
+        version = self._version
+        return self._parents() if self._refresh() != version else iter(())
+
     def count(self, where: Filter | None = None) -> int:
         """See :class:`tracemill.store.base.Store`."""
         wanted = where or Filter()
@@ -238,6 +225,27 @@ class TieredStore(HotStore):
 
     # -- writing
 
+    def erase(self, ids: Sequence[str]) -> int:
+        """See :class:`tracemill.store.base.Store`. Objects that hold any of them are written anew without."""
+        wanted = {id_bytes(identity): identity for identity in ids}
+        self._refresh()
+        archived = len(self.cold.find(wanted)) if self._files else 0
+        removed = super().erase(ids)
+        for _ in range(_ATTEMPTS):
+            if self._erase_archived(list(wanted)) and not super().known(ids):
+                return removed + archived
+            super().erase(ids)  # came back from the archive meanwhile
+        raise StoreError("the archive changed with every attempt to erase from it", hint="Run it again.")
+
+    def _erase_archived(self, ids: Sequence[bytes]) -> bool:
+        self._refresh()
+        if not self._files:
+            return True
+        from tracemill.store.resealing import erase_archived  # noqa: PLC0415 - heavy, and an optional part
+
+        archiver = Archiver(self, self.objects, archive_folder(self.settings))
+        return erase_archived(self, archiver, ids)
+
     def _archived(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
         """Canonical bytes of those ids that are in the archive, for telling a repeated record from a new one."""
         self._know(connection)
@@ -250,8 +258,3 @@ class TieredStore(HotStore):
 def open_store(settings: Settings) -> TieredStore:
     """The store of a workspace: the database the settings name, or ``store.db`` in its folder, and its archive."""
     return TieredStore(store_url(settings), settings)
-
-
-def archive_folder(settings: Settings) -> Path:
-    """Where objects are sealed before they are uploaded."""
-    return Path(settings.workspace) / "archiving"

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from tracemill.core.ids import id_bytes, microseconds
+from tracemill.core.ids import microseconds
 from tracemill.store.statements import insert_or_ignore, look_up
 from tracemill.store.tables import tombstones
 
@@ -24,9 +24,7 @@ _LINKS = ("id", "interaction_id", "parent_id", "step_id")
 
 
 def digest_of(kind: int, value: str) -> bytes:
-    """The 16 bytes a tombstone knows a value by: an id's own, or a digest."""
-    if kind == RECORD:
-        return id_bytes(value)
+    """The 16 bytes a tombstone knows a value by: nothing of the value itself stays."""
     return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16, person=bytes([kind])).digest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -155,7 +156,10 @@ async def _in_chunks(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 @router.delete("/api/feedback/data/{interaction_id}", summary="Remove an interaction and all that belongs to it")
 async def remove(
-    request: Request, interaction_id: str, principal: Annotated[Principal, needs("user")]
+    request: Request,
+    interaction_id: str,
+    principal: Annotated[Principal, needs("user")],
+    reason: Annotated[str, Query(max_length=500, description="Why, for the receipt and the audit log.")] = "",
 ) -> dict[str, Any]:
     """By its owner or an admin. Steps, decisions, validations, feedback and calls inside it go with it."""
     context = context_of(request)
@@ -164,8 +168,16 @@ async def remove(
     owner = own and record.user.pseudonym == principal.user.pseudonym  # type: ignore[union-attr]
     if not isinstance(record, Interaction) or not (owner or principal.can("admin")):
         raise ApiError(404, "not_found", "there is no such interaction, or it is not yours")
-    removed = await context.run(context.workspace.erase_interaction, interaction_id)
-    return {"interaction_id": interaction_id, "deleted": sum(removed.values()), "records": removed}
+    receipt = await context.run(
+        partial(context.workspace.erase, "interaction", interaction_id, reason=reason, actor=principal.name)
+    )
+    return {
+        "interaction_id": interaction_id,
+        "status": receipt.status,
+        "deleted": sum(receipt.records.values()) if receipt.complete else 0,
+        "records": receipt.records,
+        "receipt": msgspec.to_builtins(receipt),
+    }
 
 
 def _only_own_project(principal: Principal, platform: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import marked_text
-from tracemill.core.ids import id_bytes, microseconds
+from tracemill.core.ids import id_bytes, id_text, microseconds
 from tracemill.core.records import AnyRecord
 from tracemill.store.base import Filter
 from tracemill.store.cold.layout import GROUP_TEXTS
@@ -23,6 +24,7 @@ from tracemill.store.names import column_text
 from tracemill.store.rows import TYPE_CODES
 from tracemill.store.search import Needle
 
+_PARENT = re.compile(r'"parent_id":"([0-9a-f-]{36})"')
 _WINDOW = 2_000_000
 """Places looked at in one go: bounds the memory of a scan over an archive of any size."""
 
@@ -157,6 +159,20 @@ class ColdStore:
                     found[near[int(number)]] = Hit(place, file, position)
         return found
 
+    def parents(self) -> Iterator[tuple[str, str]]:
+        """Parent and id of every interaction that says who called it."""
+        with self._lock:
+            for file in self.files:
+                sealed = self.sealed(file)
+                bounds = sealed.bounds()
+                for number in range(len(bounds) - 1):
+                    rest = sealed.group(number, ("rest",)).column("rest").combine_chunks()
+                    named = _texts_matching(rest, '"parent_id":"')
+                    for at in np.flatnonzero(named):
+                        match = _PARENT.search(rest[int(at)].as_py())
+                        if match is not None:
+                            yield match[1], id_text(_padded(sealed.column("id")[int(at) + int(bounds[number])]))
+
     # -- records
 
     def records(self, hits: Sequence[Hit]) -> list[AnyRecord]:
@@ -204,6 +220,7 @@ def _decided(file: ArchivedFile, where: Filter) -> bool:
     narrow = (where.conversation_id, where.session_id, where.user, where.interaction_id, where.model, where.success)
     return (
         all(value is None for value in (*narrow, where.visible_to))
+        and not where.unlinked
         and (where.since is None or microseconds(where.since) <= file.first_time)
         and (where.until is None or file.last_time < microseconds(where.until))
         and where.after < file.first_place
@@ -226,6 +243,8 @@ def _mask(sealed: Sealed, where: Filter, own: frozenset[bytes]) -> Any:
     for name, value in texts.items():
         if value is not None:
             mask &= _equals(sealed, name, value)
+    if where.unlinked:
+        mask &= sealed.column("interaction_id") == b""
     if where.success is not None:
         mask &= sealed.column("success") == int(where.success)
     if where.interaction_id is not None:
@@ -260,6 +279,14 @@ def _holding(table: pa.Table, needle: Needle) -> Any:
             at = np.flatnonzero(_texts_with(part, needle))
             held[at if rows is None else rows[at]] = True
     return held
+
+
+def _texts_matching(column: Any, text: str) -> Any:
+    """Which rows of a column hold a text exactly as it stands."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    hits = np.zeros(len(encoded.dictionary) + 1, dtype=bool)
+    hits[:-1] = pc.match_substring(encoded.dictionary, text).to_numpy(zero_copy_only=False)
+    return hits[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)]
 
 
 def _texts_with(column: Any, needle: Needle) -> Any:

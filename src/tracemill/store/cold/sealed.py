@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracemill.core.archive import ArchivedFile, ArchiveFormat
@@ -35,12 +36,12 @@ class SealWriter:
     """Writes one object to a file. Use as a context manager; the file is whole when it ends without an error."""
 
     def __init__(self, path: Path, format: ArchiveFormat) -> None:  # noqa: A002 - the word for it everywhere else
-        self._path, self._format = path, format
+        self._path, self.format = path, format
         self._parquet: pq.ParquetWriter | None = None
         self._lines: gzip.GzipFile | None = None
 
     def __enter__(self) -> SealWriter:
-        if self._format == "parquet":
+        if self.format == "parquet":
             self._parquet = pq.ParquetWriter(
                 self._path,
                 SCHEMA,
@@ -228,6 +229,18 @@ class Sealed:
                 found.update(zip(own.tolist(), from_table(table), strict=True))
         return [found[int(position)] for position in wanted]
 
+    def tables(self) -> Iterator[pa.Table]:
+        """Every row group as a table of :data:`SCHEMA`, in the order of the file and past the cache."""
+        with self._damaged():
+            if self.file.format != "parquet":
+                rows = list(read_lines(self._objects.read(self.file.object_key), self.file.object_key))
+                for start in range(0, len(rows), GROUP_ROWS):
+                    yield to_table(rows[start : start + GROUP_ROWS])
+                return
+            plain = pq.ParquetFile(self._objects.open(self.file.object_key, self.file.stored_bytes))
+            for number in range(plain.metadata.num_row_groups):
+                yield plain.read_row_group(number)
+
     def all_rows(self) -> Iterator[SealedRow]:
         """Every row, in the order of the file, a row group at a time and past the cache."""
         parquet = self._parquet()
@@ -269,6 +282,22 @@ def _narrow(name: str, column: Any) -> Any:
     if name == "success":
         return column.cast(pa.int8()).fill_null(-1).to_numpy(zero_copy_only=False)
     return column.fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def columns_of(table: pa.Table) -> dict[str, Any]:
+    """What the catalogue says of a table's rows: counts by type, sizes, and the ends of times, places and ids."""
+    counted = table.column("record").value_counts().to_pylist()
+    ids = table.column("id").combine_chunks().storage.to_pylist()
+    found: dict[str, Any] = {
+        "types": {entry["values"]: entry["counts"] for entry in counted},
+        "raw_bytes": pc.sum(table.column("raw_bytes")).as_py(),
+        "hot_bytes": pc.sum(table.column("hot_bytes")).as_py(),
+        "ids": (min(ids), max(ids)),
+    }
+    for name in ("time", "place"):
+        ends = pc.min_max(table.column(name).cast(pa.int64())).as_py()
+        found[name] = (ends["min"], ends["max"])
+    return found
 
 
 def rows_of(path: Path, format: ArchiveFormat) -> int:  # noqa: A002

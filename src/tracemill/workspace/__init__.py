@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,28 +18,40 @@ import msgspec
 from tracemill.capture.gepeto import GepetoSink, write_tree
 from tracemill.capture.importers import ImportContext, ImportReport, import_paths
 from tracemill.core.codec import decode
-from tracemill.core.errors import DatasetError, DeliveryError, SettingError, StoreError
+from tracemill.core.erasure import HoldKind, LegalHold, Receipt, SubjectKind
+from tracemill.core.errors import DatasetError, DeliveryError, ErasureError, SettingError, StoreError
+from tracemill.core.examples import TrainedModel
+from tracemill.core.ids import microseconds, new_id, now
 from tracemill.core.pseudonym import load_pseudonymizer
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.settings import Settings, load_settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import Built, build
+from tracemill.dataset.erase import MODELS, read_models, write_models
 from tracemill.dataset.recipe import Recipe, default_recipe
 from tracemill.dataset.version import Version, find_version, list_versions
 from tracemill.export.lines import openai_line
+from tracemill.export.places import note_external
 from tracemill.export.write import ExportReport, export_version
 from tracemill.feedback.attach import attach
-from tracemill.feedback.cascade import erase_interaction
 from tracemill.insight.health import Health, examine
 from tracemill.insight.readiness import Readiness, readiness
 from tracemill.insight.report import write_html
 from tracemill.insight.statistics import Statistics, collect_statistics
 from tracemill.insight.storage import storage_statistics
+from tracemill.privacy.audit import AuditLog
+from tracemill.privacy.erase import Found
+from tracemill.privacy.signing import Signer, load_signer
 from tracemill.sdk.delivery import Delivered, Delivery
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
+from tracemill.store.archiving import ArchiveReport
 from tracemill.store.base import Filter, QuarantinedItem
+from tracemill.store.erasing import put_hold
+from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
+from tracemill.workspace.erasing import Erasing
+from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
 
 
 class StoreDelivery:
@@ -143,13 +161,19 @@ class Workspace:
         platform: str | None = None,
         success: bool | None = None,
         with_feedback: bool | None = None,
+        include_archived: bool = True,
         limit: int | None = None,
     ) -> Iterator[Interaction]:
-        """Interactions, oldest first; ``with_feedback`` keeps those that have some (True) or none (False)."""
+        """Interactions, in the order of storing; ``with_feedback`` keeps those that have some (True) or none (False).
+
+        What is in the archive is read too, unless ``include_archived`` says otherwise.
+        """
         attached = attach(self.store) if with_feedback is not None else None
         platforms = () if platform is None else (platform,)
         given = 0
-        for record in self.store.scan(Filter(types=("interaction",), platforms=platforms, success=success)):
+        since = trainable_since(self.settings, platforms)
+        where = Filter(types=("interaction",), platforms=platforms, success=success, since=since)
+        for record in self.store.scan(where) if include_archived else self.store.scan_hot(where):
             if limit is not None and given >= limit:
                 return
             if attached is not None and bool(attached.of(record.id)) is not with_feedback:
@@ -200,7 +224,11 @@ class Workspace:
 
     def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
-        return build(self.store, recipe or default_recipe(), self.dataset_root, progress=progress)
+        chosen = recipe or default_recipe()
+        since = trainable_since(self.settings, chosen.source.platforms)
+        if since is not None and (chosen.source.since is None or chosen.source.since < since):
+            chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
+        return build(self.store, chosen, self.dataset_root, progress=progress)
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
@@ -221,6 +249,8 @@ class Workspace:
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write a dataset version in a trainer's format."""
+        if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
+            note_external(self.path, to)
         return export_version(self.dataset(reference), format, to, progress=progress)
 
     def openai_rows(
@@ -238,14 +268,179 @@ class Workspace:
         )
         return (line for interaction in kept if (line := openai_line(interaction)) is not None)
 
-    def erase_interaction(self, interaction_id: str) -> dict[str, int]:
-        """Remove an interaction with its steps, decisions, validations, feedback and the calls inside it.
+    # -- old and unwanted
 
-        Returns how many records of each type went.
+    @cached_property
+    def signer(self) -> Signer:
+        """The workspace's signing key. Raises SettingError when it cannot be read."""
+        return load_signer(self.path)
+
+    @cached_property
+    def audit_log(self) -> AuditLog:
+        """Who did something privileged, to what, when."""
+        return AuditLog(self.store, self.path, self.signer)
+
+    def audit(self, action: str, target: str = "", *, actor: str = "", **detail: Any) -> None:
+        """Note something privileged in the audit log."""
+        self.audit_log.record(action, target, actor=actor or local_actor(), **detail)
+
+    @cached_property
+    def erasing(self) -> Erasing:
+        """Erasure over this workspace."""
+        return Erasing(self.path, self.settings, self.store, self.audit_log, self.signer)
+
+    def archive(
+        self,
+        *,
+        days_old: int | None = None,
+        platforms: Sequence[str] = (),
+        dry_run: bool = False,
+        actor: str = "",
+        progress: Progress | None = None,
+    ) -> ArchiveReport:
+        """Move old records into the archive; see :func:`tracemill.store.keeping.run_archive`."""
+        report = run_archive(self.store, days_old=days_old, platforms=platforms, dry_run=dry_run, progress=progress)
+        write_log(self.path, report)
+        if not dry_run:
+            self.audit("archive.run", actor=actor, records=report.records, objects=len(report.objects))
+        return report
+
+    def verify_archive(self, progress: Progress | None = None) -> list[str]:
+        """What is wrong with the archive's objects, one sentence each. Reads all of them."""
+        if not self.store.archived_files():
+            return []
+        from tracemill.store.resealing import verify_objects  # noqa: PLC0415 - heavy, and an optional part
+
+        return verify_objects(self.store, progress)
+
+    def compact_archive(self, progress: Progress | None = None) -> int:
+        """Merge the archive's small objects; returns how many became part of a larger one."""
+        return compact(self.store, progress)
+
+    def restore_archive(
+        self,
+        *,
+        platforms: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actor: str = "",
+        progress: Progress | None = None,
+    ) -> int:
+        """Bring objects back into the database: those of some platforms, with records between two moments."""
+        from tracemill.store.resealing import restore  # noqa: PLC0415 - heavy, and an optional part
+
+        wanted = [
+            file
+            for file in self.store.archived_files()
+            if (not platforms or file.platform in platforms)
+            and (since is None or file.last_time >= microseconds(since))
+            and (until is None or file.first_time < microseconds(until))
+        ]
+        done = 0
+        for file in wanted:
+            done += restore(self.store, file)
+            if progress is not None:
+                progress("restoring", done, sum(each.records for each in wanted))
+        self.audit("archive.restore", actor=actor, records=done, objects=len(wanted))
+        return done
+
+    def search(self, text: str, where: Filter | None = None, *, limit: int = 100) -> list[tuple[int, AnyRecord]]:
+        """Records that hold a text, in both tiers; see :mod:`tracemill.store.search`."""
+        return self.store.search(text, where, limit=limit)
+
+    def pseudonym(self, user: str) -> tuple[str, frozenset[str]]:
+        """The pseudonym of a person given by it or by the id the application knows, and that id if it was given."""
+        if re.fullmatch("[0-9a-f]{64}", user):
+            return user, frozenset()
+        return load_pseudonymizer(self.path).user(user).pseudonym, frozenset([user])
+
+    def erase(
+        self,
+        kind: SubjectKind,
+        value: str,
+        *,
+        reason: str = "",
+        actor: str = "",
+        progress: Progress | None = None,
+    ) -> Receipt:
+        """Erase a person, an interaction or a conversation everywhere; see :mod:`tracemill.privacy.erase`.
+
+        A person is given by the id the application knows, or by the pseudonym.
         """
-        return erase_interaction(self.store, interaction_id)
+        raw: frozenset[str] = frozenset()
+        if kind == "user":
+            value, raw = self.pseudonym(value)
+        return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
+
+    def preview_erasure(self, kind: SubjectKind, value: str) -> tuple[Found, dict[str, int]]:
+        """What :meth:`erase` would remove, by type, and how much of it each place has. Changes nothing."""
+        raw: frozenset[str] = frozenset()
+        if kind == "user":
+            value, raw = self.pseudonym(value)
+        return self.erasing.eraser.preview(kind, value, raw)
+
+    def place_hold(self, kind: HoldKind, value: str, *, reason: str, actor: str = "") -> LegalHold:
+        """Forbid erasure and removal of what a hold names, until it is released."""
+        if kind == "user":
+            value, _ = self.pseudonym(value)
+        moment = microseconds(now())
+        hold = LegalHold(
+            id=new_id(), kind=kind, value=value, reason=reason, actor=actor or local_actor(), placed=moment
+        )
+        with self.store.exclusive() as connection:
+            put_hold(connection, hold)
+        self.audit("hold.place", hold.id, actor=actor, kind=kind, reason=reason)
+        return hold
+
+    def release_hold(self, identity: str, *, actor: str = "") -> LegalHold:
+        """Release a hold; what it deferred is carried out by the next maintenance. Raises ErasureError for none."""
+        found = [hold for hold in self.erasing.eraser.holds() if hold.id == identity and not hold.released]
+        if not found:
+            raise ErasureError(f"there is no standing hold {identity!r}", hint="`tracemill hold list` shows them.")
+        released = msgspec.structs.replace(found[0], released=microseconds(now()))
+        with self.store.exclusive() as connection:
+            put_hold(connection, released)
+        self.audit("hold.release", identity, actor=actor)
+        return released
+
+    def person_records(self, user: str) -> Iterator[AnyRecord]:
+        """Everything that belongs to a person, for handing it to them (portability), oldest first."""
+        value, _ = self.pseudonym(user)
+        found, _ = self.erasing.eraser.preview("user", value)
+        for start in range(0, len(found.ids), 500):
+            chunk = self.store.get_many(found.ids[start : start + 500])
+            yield from sorted(chunk.values(), key=lambda record: (record.time, record.id))
+
+    def maintain(self, *, actor: str = "", progress: Progress | None = None) -> Maintained:
+        """Open erasures, retention and the archive, in this order: for cron. Raises TracemillError."""
+        done = maintain(self.store, self.erasing, progress)
+        write_log(self.path, done.archive)
+        self.audit("maintain", actor=actor, **done.to_plain())
+        return done
+
+    def note_model(self, reference: str, name: str, *, path: str = "") -> TrainedModel:
+        """Remember that a model was trained on a dataset version, so that erasure can name it."""
+        version = self.dataset(reference)
+        model = TrainedModel(
+            name=name, dataset=version.reference, manifest_sha256=version.manifest_sha256, trained=now(), path=path
+        )
+        write_models(self.path / MODELS, [*self.models(), model])
+        self.audit("model.note", name, dataset=version.reference)
+        return model
+
+    def models(self) -> list[TrainedModel]:
+        """The models that are remembered, oldest first."""
+        return read_models(self.path / MODELS)
 
     def write_gepeto(self, to: Path, *, platform: str | None = None) -> int:
         """Write the records as a Gepeto tree of JSON files; returns how many."""
         platforms = () if platform is None else (platform,)
         return write_tree(self.store.scan(Filter(platforms=platforms)), to)
+
+
+def local_actor() -> str:
+    """Who runs a command here, for the audit log."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a container may run as a number that has no name
+        return f"uid {os.getuid()}@{socket.gethostname()}"

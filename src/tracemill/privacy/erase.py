@@ -1,0 +1,277 @@
+"""Erasure: from a request to a signed receipt, through every place, whatever cuts it off.
+
+1. The request is stored, and a legal hold is looked for: one that names the subject defers the request, visibly.
+2. What belongs to the subject is found and stored with the request.
+3. Tombstones are set. From here on nothing of it comes in again: no replay, no late spool, no restored backup.
+4. Every place removes what it has. Each can do so again, so a request that was cut off is simply run again.
+5. Every place looks for what is left, and 2 to 5 are repeated while anything is (a record that was on its way).
+6. The receipt is signed and stored; ids and the subject's name leave the request.
+
+Each step stands in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tracemill.core.erasure import ErasureRequest, LegalHold, Receipt, SubjectKind, Touched
+from tracemill.core.errors import ErasureError
+from tracemill.core.ids import from_microseconds, microseconds, new_id, now
+from tracemill.core.steps import Progress
+from tracemill.privacy.audit import AuditLog
+from tracemill.privacy.places import Place
+from tracemill.privacy.signing import Signer
+from tracemill.privacy.subject import Subject
+from tracemill.store import erasing
+from tracemill.store.engine import reading
+from tracemill.store.hot import HotStore
+from tracemill.store.tombstones import ALWAYS, CONVERSATION, PERSON, RECORD, bury
+
+RECEIPTS = "receipts"
+_ROUNDS = 5
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of."""
+
+    ids: list[str]
+    types: dict[str, int]
+    conversations: list[str]
+    platforms: list[str] = []
+    others: int = 0
+
+
+class Eraser:
+    """Carries requests out over one workspace. ``find`` says what belongs to a subject now."""
+
+    def __init__(
+        self,
+        store: HotStore,
+        workspace: Path,
+        places: Sequence[Place],
+        find: Callable[[ErasureRequest], Found],
+        log: AuditLog,
+        signer: Signer,
+    ) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._places = places
+        self._find = find
+        self._log = log
+        self._signer = signer
+
+    # -- holds
+
+    def holds(self) -> list[LegalHold]:
+        """Every legal hold, released ones too."""
+        with reading(self._store.engine) as connection:
+            return erasing.holds(connection)
+
+    def holding(self, kind: SubjectKind, value: str, found: Found) -> LegalHold | None:
+        """The hold that defers the erasure of a subject, if there is one."""
+        for hold in self.holds():
+            if hold.released:
+                continue
+            named = {
+                "all": True,
+                "platform": hold.value in found.platforms,
+                "user": kind == "user" and hold.value == value,
+                "conversation": hold.value in found.conversations or (kind == "conversation" and hold.value == value),
+                "interaction": hold.value in found.ids or (kind == "interaction" and hold.value == value),
+            }
+            if named[hold.kind]:
+                return hold
+        return None
+
+    # -- requests
+
+    def open_requests(self) -> list[ErasureRequest]:
+        """Requests that are not done: cut off, or deferred by a hold."""
+        with reading(self._store.engine) as connection:
+            return erasing.requests(connection, ("open", "deferred"))
+
+    def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
+        """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
+        request = self._request(kind, value, "", "")
+        found = self._find(request)
+        subject = self._subject(request, found, raw)
+        return found, {place.name: place.left(subject) for place in self._places}
+
+    def erase(
+        self,
+        kind: SubjectKind,
+        value: str,
+        *,
+        actor: str,
+        reason: str = "",
+        raw: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+    ) -> Receipt:
+        """Erase a subject everywhere and give the receipt; ``raw`` are ids by which files outside name a person.
+
+        Raises ErasureError when something is left after every attempt (the request stays open), StoreError, OSError.
+        """
+        request = self._request(kind, value, actor, reason)
+        self._put(request)
+        return self.carry_out(request, raw=raw, progress=progress)
+
+    def _request(self, kind: SubjectKind, value: str, actor: str, reason: str) -> ErasureRequest:
+        moment = microseconds(now())
+        watermark = self._store.watermark()
+        return ErasureRequest(
+            id=new_id(), kind=kind, value=value, actor=actor, reason=reason, requested=moment, watermark=watermark
+        )
+
+    def carry_out(
+        self, request: ErasureRequest, *, raw: frozenset[str] = frozenset(), progress: Progress | None = None
+    ) -> Receipt:
+        """Carry a request out, a new one or one that was cut off or deferred. Raises as :meth:`erase`."""
+        found = self._find(request)
+        hold = self.holding(request.kind, request.value, found)
+        if hold is not None:
+            return self._defer(request, hold, found)
+        self._log.record("erase.begin", request.id, actor=request.actor, kind=request.kind, reason=request.reason)
+        touched: dict[str, Touched] = {}
+        if found.others:
+            note = f"{found.others} records of other people in shared conversations were kept"
+            touched["records"] = Touched(place="records", notes=[note])
+        for _ in range(_ROUNDS):
+            request = self._remember(request, found)
+            self._say(progress, "found")
+            subject = self._subject(request, found, raw)
+            self._bury(request, subject)
+            self._say(progress, "buried")
+            for place in self._places:
+                touched[place.name] = _sum(touched.get(place.name), place.erase(subject))
+                self._say(progress, f"erased {place.name}")
+            left = {place.name: place.left(subject) for place in self._places}
+            found = self._find(request)
+            if not any(left.values()) and not found.ids:
+                return self._done(request, subject, touched)
+            self._say(progress, "again")
+        self._log.record("erase.incomplete", request.id, actor=request.actor, left=left)
+        where = ", ".join(f"{name} ({number})" for name, number in left.items() if number)
+        raise ErasureError(
+            f"erasure {request.id} left something behind in: {where or 'records'}",
+            hint="Run `tracemill maintain`: it goes on with this request.",
+        )
+
+    def _remember(self, request: ErasureRequest, found: Found) -> ErasureRequest:
+        """The request with everything found so far, stored: a record that is gone must still be looked for elsewhere."""
+        ids = sorted({*request.ids, *found.ids})
+        conversations = sorted({*request.conversations, *found.conversations})
+        new = [identity for identity in found.ids if identity not in request.ids]
+        types = request.records if not new else _add(request.records, found.types)
+        changed = msgspec.structs.replace(request, status="open", ids=ids, conversations=conversations, records=types)
+        self._put(changed)
+        return changed
+
+    def _subject(self, request: ErasureRequest, found: Found, raw: frozenset[str]) -> Subject:
+        kind, value = request.kind, request.value
+        own = {value} if kind == "interaction" else set()
+        wholly = {value} if kind == "conversation" else set()
+        return Subject(
+            kind,
+            value,
+            ids=frozenset({*found.ids, *request.ids, *own}),
+            conversations=frozenset({*found.conversations, *request.conversations, *wholly}),
+            pseudonyms=frozenset([value]) if kind == "user" else frozenset(),
+            raw=raw,
+            asked=request.requested,
+            watermark=request.watermark,
+        )
+
+    def _bury(self, request: ErasureRequest, subject: Subject) -> None:
+        with self._store.exclusive() as connection:
+            bury(connection, RECORD, sorted(subject.ids))
+            bury(connection, CONVERSATION, sorted(subject.conversations), ALWAYS)
+            # A person may come back as a user: only what is older than the request stays out.
+            bury(connection, PERSON, sorted(subject.pseudonyms), request.requested)
+
+    def _defer(self, request: ErasureRequest, hold: LegalHold, found: Found) -> Receipt:
+        deferred = msgspec.structs.replace(request, status="deferred", hold=hold.id)
+        self._put(deferred)
+        self._log.record("erase.deferred", request.id, actor=request.actor, hold=hold.id, kind=request.kind)
+        subject = self._subject(request, found, frozenset())
+        return self._sign(self._receipt(deferred, subject, [], complete=False))
+
+    def _done(self, request: ErasureRequest, subject: Subject, touched: dict[str, Touched]) -> Receipt:
+        models = sorted(
+            {
+                note.removeprefix("model ")
+                for place in touched.values()
+                for note in place.notes
+                if note.startswith("model ")
+            }
+        )
+        receipt = self._receipt(request, subject, list(touched.values()), complete=True)
+        receipt = msgspec.structs.replace(receipt, status="done", tainted_models=models)
+        signed = self._sign(receipt)
+        self._write(signed)
+        finished = msgspec.structs.replace(request, status="done", value="", ids=[], conversations=[])
+        self._put(finished)
+        counts = {place.place: sum(place.removed.values()) for place in touched.values()}
+        self._log.record(
+            "erase.done", request.id, actor=request.actor, subject=subject.sha256, removed=counts, tainted=models
+        )
+        return signed
+
+    def _receipt(self, request: ErasureRequest, subject: Subject, places: list[Touched], *, complete: bool) -> Receipt:
+        return Receipt(
+            id=request.id,
+            kind=request.kind,
+            subject_sha256=subject.sha256,
+            reason=request.reason,
+            actor=request.actor,
+            requested=from_microseconds(request.requested).isoformat(),
+            finished=now().isoformat(),
+            status=request.status,
+            records=request.records,
+            records_sha256=subject.records_sha256,
+            places=places,
+            complete=complete,
+            hold=request.hold,
+            key_id=self._signer.key_id,
+        )
+
+    def _sign(self, receipt: Receipt) -> Receipt:
+        return msgspec.structs.replace(receipt, signature=self._signer.sign(receipt.signed_bytes()))
+
+    def _write(self, receipt: Receipt) -> None:
+        folder = self._workspace / RECEIPTS
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = folder / f".{receipt.id}.tmp"
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
+        draft.replace(folder / f"{receipt.id}.json")
+
+    def _put(self, request: ErasureRequest) -> None:
+        with self._store.exclusive() as connection:
+            erasing.put_request(connection, request)
+
+    @staticmethod
+    def _say(progress: Progress | None, step: str) -> None:
+        if progress is not None:
+            progress(step, 0, None)
+
+
+def receipt_holds(receipt: Receipt, signer: Signer) -> bool:
+    """Whether a receipt is as this workspace signed it."""
+    return receipt.key_id == signer.key_id and signer.holds(receipt.signed_bytes(), receipt.signature)
+
+
+def _sum(known: Touched | None, more: Touched) -> Touched:
+    if known is None:
+        return more
+    return Touched(
+        place=more.place,
+        removed=_add(known.removed, more.removed),
+        left=more.left,
+        notes=list(dict.fromkeys([*known.notes, *more.notes])),
+    )
+
+
+def _add(known: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {name: known.get(name, 0) + more.get(name, 0) for name in sorted({*known, *more})}

@@ -1,0 +1,271 @@
+"""The places of a workspace where a person's data may lie besides dataset versions and exports."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import zstandard
+from sqlalchemy import delete, select
+
+from tracemill.core.erasure import Touched
+from tracemill.core.ids import from_microseconds, new_id
+from tracemill.privacy.subject import Subject
+from tracemill.sdk.spool import DEAD, SPOOL, scrub
+from tracemill.store.base import Filter
+from tracemill.store.engine import reading
+from tracemill.store.hot import HotStore
+from tracemill.store.tables import pending, quarantine
+
+_CHUNK = 500
+
+
+class Place(Protocol):
+    """Somewhere that erasure has to reach."""
+
+    name: str
+
+    def erase(self, subject: Subject) -> Touched:
+        """Remove what is theirs; safe to run again. Raises TracemillError, OSError."""
+
+    def left(self, subject: Subject) -> int:
+        """How much of theirs is still there."""
+
+
+class RecordsPlace:
+    """The records themselves, in the database and in the archive, with shared parts and roll-ups."""
+
+    name = "records"
+
+    def __init__(self, store: HotStore) -> None:
+        self._store = store
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`."""
+        return Touched(place=self.name, removed={"records": self._store.erase(sorted(subject.ids))})
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`. Looks for ids, and for anything that names the person or conversation."""
+        left = len(self._store.known(sorted(subject.ids)))
+        for name in subject.pseudonyms:
+            left += self._store.count(Filter(user=name, up_to=subject.watermark))
+            left += self._store.count(Filter(user=name, until=from_microseconds(subject.asked)))
+        return left + sum(self._store.count(Filter(conversation_id=name)) for name in subject.conversations)
+
+
+class RefusedPlace:
+    """The quarantine, and parts of records that wait for others."""
+
+    name = "quarantine and waiting parts"
+
+    def __init__(self, store: HotStore) -> None:
+        self._store = store
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`."""
+        refused, waiting = self._found(subject)
+        with self._store.exclusive() as connection:
+            for start in range(0, len(refused), _CHUNK):
+                connection.execute(delete(quarantine).where(quarantine.c.id.in_(refused[start : start + _CHUNK])))
+            for source, key, part in waiting:
+                named = (pending.c.source == source) & (pending.c.key == key) & (pending.c.part == part)
+                connection.execute(delete(pending).where(named))
+        return Touched(place=self.name, removed=_counts(quarantined=len(refused), waiting=len(waiting)))
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`."""
+        refused, waiting = self._found(subject)
+        return len(refused) + len(waiting)
+
+    def _found(self, subject: Subject) -> tuple[list[int], list[tuple[str, str, str]]]:
+        unpack = zstandard.ZstdDecompressor().decompress
+        with reading(self._store.engine) as connection:
+            refused = [
+                row.id
+                for row in connection.execute(select(quarantine))
+                if subject.named_in((row.record or "").encode()) or _theirs(subject, unpack(bytes(row.raw)))
+            ]
+            waiting = [
+                (row.source, row.key, row.part)
+                for row in connection.execute(select(pending))
+                if _theirs(subject, bytes(row.body))
+            ]
+        return refused, waiting
+
+
+def _theirs(subject: Subject, data: bytes) -> bool:
+    return subject.owns_encoded(data) or subject.named_in(data)
+
+
+class SpoolPlace:
+    """What the SDK of processes on this machine has spooled, dead letters included."""
+
+    name = "spool and dead letters"
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`. What a living process has yet to deliver is refused when it arrives."""
+        found = scrub(self._workspace, subject.owns_encoded)
+        letters = self._letters(subject)
+        for path in letters:
+            path.unlink(missing_ok=True)
+        notes = [f"{found.waiting} in the spool of a living process: refused on delivery"] if found.waiting else []
+        removed = _counts(frames=found.overwritten, dead_letters=len(letters))
+        return Touched(place=self.name, removed=removed, notes=notes)
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`."""
+        found = scrub(self._workspace, subject.owns_encoded, look_only=True)
+        return found.overwritten + found.waiting + len(self._letters(subject))
+
+    def _letters(self, subject: Subject) -> list[Path]:
+        found = []
+        folder = self._workspace / SPOOL / DEAD
+        for path in folder.iterdir() if folder.is_dir() else ():
+            try:
+                data = path.read_bytes()
+            except OSError:
+                continue
+            if path.suffix == ".json":
+                with suppress(ValueError, KeyError, TypeError):  # no letter of ours: looked at as it is
+                    data = base64.b64decode(json.loads(data)["record"])
+            if _theirs(subject, data):
+                found.append(path)
+        return found
+
+
+class FilesPlace:
+    """JSON files of one record each (Lightspeed's, Gepeto's), and JSON lines (what imports rejected), under one root."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self._root = root
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`. Folders that end up empty go too."""
+        files = lines = 0
+        for path in self._files():
+            if path.suffix == ".jsonl":
+                lines += self._drop_lines(path, subject)
+            elif self._is_theirs(path, subject):
+                path.unlink(missing_ok=True)
+                self._drop_empty(path.parent)
+                files += 1
+        return Touched(place=self.name, removed=_counts(files=files, lines=lines))
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`."""
+        left = 0
+        for path in self._files():
+            if path.suffix == ".jsonl":
+                left += sum(1 for line in _lines(path) if _line_is_theirs(line, subject))
+            else:
+                left += self._is_theirs(path, subject)
+        return left
+
+    def _files(self) -> Iterator[Path]:
+        for folder, _, names in os.walk(self._root):  # follows no links
+            for name in names:
+                path = Path(folder) / name
+                if not path.is_symlink() and (path.suffix in (".json", ".jsonl") or name.startswith(".")):
+                    yield path
+
+    def _is_theirs(self, path: Path, subject: Subject) -> bool:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return False
+        try:
+            plain = msgspec.json.decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return subject.named_in(data)  # a draft that a kill left
+        return subject.owns_file(plain) or subject.owns(plain) or _id_in(plain, subject)
+
+    def _drop_lines(self, path: Path, subject: Subject) -> int:
+        kept, gone = [], 0
+        for line in _lines(path):
+            if _line_is_theirs(line, subject):
+                gone += 1
+            else:
+                kept.append(line)
+        if gone:
+            draft = path.with_name(f".{new_id()}.tmp")
+            with draft.open("wb") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        return gone
+
+    def _drop_empty(self, folder: Path) -> None:
+        while folder != self._root and folder.is_relative_to(self._root):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except OSError:
+        return []
+
+
+def _line_is_theirs(line: bytes, subject: Subject) -> bool:
+    """Whether a line of a file of rejected entries is theirs: its ``raw`` is, or names them."""
+    try:
+        entry = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return subject.named_in(line)
+    raw = b""
+    if isinstance(entry, dict):
+        if isinstance(entry.get("raw"), str):
+            raw = entry["raw"].encode("utf-8", "surrogatepass")
+        elif isinstance(entry.get("raw_base64"), str):
+            raw = base64.b64decode(entry["raw_base64"])
+    return subject.named_in(line) or subject.named_in(raw) or subject.owns_encoded(raw)
+
+
+def _id_in(plain: Any, subject: Subject) -> bool:
+    """Whether a record id of theirs stands anywhere in some JSON."""
+    return bool(subject.ids) and subject.named_in(msgspec.json.encode(plain))
+
+
+class WorkPlace:
+    """What work under way or cut off has written beside the workspace's data."""
+
+    name = "work files"
+
+    def __init__(self, folders: Callable[[], Sequence[Path]]) -> None:
+        self._folders = folders
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`. Such files can be made again, so all of them go."""
+        del subject
+        folders = list(self._folders())
+        for path in folders:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return Touched(place=self.name, removed=_counts(paths=len(folders)))
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`."""
+        del subject
+        return len(list(self._folders()))
+
+
+def _counts(**given: int) -> dict[str, int]:
+    return {name: number for name, number in given.items() if number}

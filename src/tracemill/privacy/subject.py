@@ -1,0 +1,99 @@
+"""Whose data is to be erased, and how it is recognised wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from tracemill.core.erasure import SubjectKind
+
+_LINKS = ("id", "interaction_id", "parent_id", "step_id")
+_TELLING = 8
+"""An identifier shorter than this is not looked for in raw bytes: "7" would be found everywhere."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, an interaction or a conversation, with everything that was found to belong to it.
+
+    ``ids`` are record ids, ``conversations`` those that are wholly theirs, ``pseudonyms`` and ``raw`` the person's own.
+    ``asked`` (microseconds) and ``watermark`` are when: of a person, what is newer than both is not meant.
+    """
+
+    kind: SubjectKind
+    value: str
+    ids: frozenset[str] = frozenset()
+    conversations: frozenset[str] = frozenset()
+    pseudonyms: frozenset[str] = frozenset()
+    raw: frozenset[str] = field(default=frozenset())
+    asked: int = 0
+    watermark: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """What a receipt knows it by."""
+        return hashlib.sha256(f"{self.kind}:{self.value}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def records_sha256(self) -> str:
+        """The hash of the sorted ids, each with a newline."""
+        return hashlib.sha256("".join(f"{identity}\n" for identity in sorted(self.ids)).encode()).hexdigest()
+
+    def owns(self, plain: Any) -> bool:
+        """Whether a record, as plain values, is one of theirs."""
+        if not isinstance(plain, dict):
+            return False
+        if any(plain.get(link) in self.ids for link in _LINKS if isinstance(plain.get(link), str)):
+            return True
+        user = plain.get("user")
+        named = user.get("pseudonym") if isinstance(user, dict) else None
+        if named is not None:
+            return named in self.pseudonyms
+        return isinstance(plain.get("conversation_id"), str) and plain["conversation_id"] in self.conversations
+
+    def owns_encoded(self, data: bytes) -> bool:
+        """The same for a record's MessagePack or JSON; what is neither is theirs when it names them."""
+        try:
+            return self.owns(msgspec.msgpack.decode(data, ext_hook=lambda _code, _data: None))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass  # JSON, or no record at all
+        try:
+            return self.owns(msgspec.json.decode(data))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return self.named_in(data)
+
+    def owns_file(self, plain: Any) -> bool:
+        """Whether a JSON file of Lightspeed's or Gepeto's is theirs, by the ids it states anywhere in its head."""
+        if not isinstance(plain, dict):
+            return False
+        metadata = plain.get("metadata")
+        heads = [plain, metadata if isinstance(metadata, dict) else {}]
+        heads += [value for value in plain.values() if isinstance(value, dict)]
+        people = self.pseudonyms | self.raw | {hashlib.sha256(raw.encode()).hexdigest() for raw in self.raw}
+        for head in heads:
+            stated = {str(head.get(name)) for name in ("user_id", "user", "author_id", "pseudonym") if head.get(name)}
+            if stated & people:
+                return True
+            if not stated and head.get("conversation_id") in self.conversations:
+                return True
+            if any(isinstance(head.get(name), str) and head[name] in self.ids for name in (*_LINKS, "record_id")):
+                return True
+        return False
+
+    @cached_property
+    def _names(self) -> re.Pattern[bytes] | None:
+        names = {
+            name for name in (*self.ids, *self.pseudonyms, *self.conversations, *self.raw) if len(name) >= _TELLING
+        }
+        if not names:
+            return None
+        return re.compile(b"|".join(re.escape(name.encode("utf-8", "surrogatepass")) for name in sorted(names)))
+
+    def named_in(self, data: bytes) -> bool:
+        """Whether some bytes hold an id of theirs."""
+        return self._names is not None and self._names.search(data) is not None

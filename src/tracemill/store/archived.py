@@ -1,0 +1,68 @@
+"""A hot store that knows its archive: the catalogue, and the objects it names. What reads and rewrites them builds on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from tracemill.core.archive import ArchivedFile
+from tracemill.core.errors import ArchiveError
+from tracemill.core.settings import Settings
+from tracemill.store.cold import catalogue
+from tracemill.store.cold.objects import Objects
+from tracemill.store.engine import reading
+from tracemill.store.hot import HotStore
+
+if TYPE_CHECKING:
+    from tracemill.store.cold.cold import ColdStore
+
+
+class ArchivedStore(HotStore):
+    """The database and its archive, each read by itself; :class:`tracemill.store.tiered.TieredStore` reads them as one."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        """Open the database, making or migrating its tables. Raises StoreError when that cannot be done."""
+        super().__init__(url, settings)
+        self.objects = Objects(settings)
+        self._opened: ColdStore | None = None
+        self._files: tuple[ArchivedFile, ...] = ()
+        self._version = -1
+
+    def archived_files(self) -> list[ArchivedFile]:
+        """The live objects of the archive, in the order of the first record each holds."""
+        with reading(self._engine) as connection:
+            return catalogue.entries(connection)
+
+    def _know(self, connection: Connection) -> int:
+        """Have the catalogue at hand as this transaction sees it; its version."""
+        version = catalogue.version(connection)
+        if version != self._version:
+            self._files = tuple(catalogue.entries(connection))
+            self._version = version
+        return version
+
+    def _refresh(self) -> int:
+        with reading(self._engine) as connection:
+            return self._know(connection)
+
+    @property
+    def cold(self) -> ColdStore:
+        """The archive as of the catalogue that was read last."""
+        if self._opened is None:
+            try:
+                from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
+            except ImportError as error:
+                raise ArchiveError(
+                    "reading the archive needs packages that are not installed", hint="pip install 'tracemill[archive]'"
+                ) from error
+            self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes)
+        if self._opened.version != self._version:
+            self._opened.load(self._files, self._version)
+        return self._opened
+
+
+def archive_folder(settings: Settings) -> Path:
+    """Where objects are sealed before they are uploaded."""
+    return Path(settings.workspace) / "archiving"

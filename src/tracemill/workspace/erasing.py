@@ -1,0 +1,138 @@
+"""Erasure put together: every place of a workspace, in the order in which they have to be cleared."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from tracemill.core.erasure import ErasureRequest, Receipt, SubjectKind
+from tracemill.core.errors import TracemillError
+from tracemill.core.examples import Tombstone
+from tracemill.core.settings import Settings
+from tracemill.core.steps import Progress
+from tracemill.dataset.build import build
+from tracemill.dataset.erase import MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
+from tracemill.dataset.recipe import parse_recipe
+from tracemill.dataset.version import TOMBSTONE, list_versions
+from tracemill.export.places import external_exports
+from tracemill.export.write import EXPORT, export_version
+from tracemill.feedback.cascade import belongings
+from tracemill.privacy.audit import AuditLog
+from tracemill.privacy.erase import Eraser, Found
+from tracemill.privacy.places import FilesPlace, Place, RecordsPlace, RefusedPlace, SpoolPlace, WorkPlace
+from tracemill.privacy.signing import Signer
+from tracemill.store.archived import archive_folder
+from tracemill.store.tiered import TieredStore
+
+
+class Erasing:
+    """Erases over one workspace, then builds anew what had to go with it."""
+
+    def __init__(self, path: Path, settings: Settings, store: TieredStore, log: AuditLog, signer: Signer) -> None:
+        self._path, self._settings, self._store = path, settings, store
+        self._datasets, self._exports = path / "datasets", path / "exports"
+        self._current = ""
+        self.eraser = Eraser(store, path, self._places(), self._find, log, signer)
+
+    def _places(self) -> list[Place]:
+        """Sources before what is made of them, so that nothing is made of them again behind the back of the erasure."""
+        path, settings = self._path, self._settings
+        collected = settings.user_data_collection
+        folders = {
+            "rejected imports": path / "rejects",
+            "Lightspeed transcripts": Path(collected.transcripts_storage) if collected.transcripts_storage else None,
+            "Lightspeed feedback": Path(collected.feedback_storage) if collected.feedback_storage else None,
+            "Gepeto files": Path(settings.gepeto_path) if settings.gepeto_path else None,
+        }
+        files = [FilesPlace(name, folder) for name, folder in folders.items() if folder is not None]
+        datasets = self._datasets
+        return [
+            SpoolPlace(path),
+            RefusedPlace(self._store),
+            RecordsPlace(self._store),
+            *files,
+            WorkPlace(self._work),
+            VersionsPlace(datasets, self._receipt),
+            ExportsPlace(self._exports, datasets, lambda: external_exports(path), self._receipt),
+            ModelsPlace(path / MODELS, datasets, self._receipt),
+        ]
+
+    def _work(self) -> list[Path]:
+        folder = archive_folder(self._settings)
+        drafts = (self._path / "spool").glob(".new-*")
+        return [*(folder.iterdir() if folder.is_dir() else ()), *drafts]
+
+    def _receipt(self) -> str:
+        return self._current
+
+    def _find(self, request: ErasureRequest) -> Found:
+        self._current = request.id
+        found = belongings(self._store, request)
+        return Found(
+            ids=sorted(found.records),
+            types=found.types,
+            conversations=sorted(found.conversations),
+            platforms=sorted(found.platforms),
+            others=found.others,
+        )
+
+    def erase(
+        self,
+        kind: SubjectKind,
+        value: str,
+        *,
+        actor: str,
+        reason: str,
+        raw: frozenset[str],
+        progress: Progress | None,
+    ) -> Receipt:
+        """Erase a subject and rebuild. Raises as :meth:`tracemill.privacy.erase.Eraser.erase`."""
+        receipt = self.eraser.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+        self.rebuild(progress)
+        return receipt
+
+    def go_on(self, progress: Progress | None = None) -> list[Receipt]:
+        """Carry out what was cut off, and what a hold no longer defers."""
+        receipts = [self.eraser.carry_out(request, progress=progress) for request in self.eraser.open_requests()]
+        self.rebuild(progress)
+        return receipts
+
+    def rebuild(self, progress: Progress | None = None) -> list[str]:
+        """Build a new version for the newest of each dataset that lost its rows, and its exports; the references built.
+
+        A version that cannot be built again (its recipe names a step that is gone) stays without rows.
+        """
+        built: list[str] = []
+        newest = {version.name: version for version in list_versions(self._datasets)}
+        for version in newest.values():
+            stone = version.tombstone
+            if stone is None or stone.replaced_by:
+                continue
+            try:
+                made = build(self._store, parse_recipe(version.manifest.recipe), self._datasets, progress=progress)
+            except TracemillError:
+                continue
+            built.append(made.version.reference)
+            replaced = msgspec.structs.replace(stone, replaced_by=made.version.reference)
+            write_tombstone(version.path, replaced)
+            for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
+                name = folder.name.removeprefix(f"{version.name}-{version.path.name}-")
+                if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
+                    self._export_again(folder, name, made.version.reference, progress)
+        return built
+
+    def _export_again(self, folder: Path, name: str, reference: str, progress: Progress | None) -> None:
+        version = next(found for found in list_versions(self._datasets) if found.reference == reference)
+        try:
+            export_version(version, name, progress=progress)
+        except TracemillError:
+            return  # nothing of the kind is left to export
+        stone = msgspec.json.decode((folder / TOMBSTONE).read_bytes(), type=Tombstone)
+        write_tombstone(folder, msgspec.structs.replace(stone, replaced_by=reference))
+
+
+def person_hash(value: str) -> str:
+    """How a person stands in the audit log: by the hash a receipt has too."""
+    return hashlib.sha256(f"user:{value}".encode()).hexdigest()
