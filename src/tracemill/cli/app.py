@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+import tracemill.cli.archive as archive
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
+import tracemill.cli.privacy as privacy
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
 from tracemill import __version__
@@ -49,6 +51,7 @@ app.command(name="import")(data.import_)
 app.command()(data.deliver)
 app.command()(data.records)
 app.command()(data.show)
+app.command()(data.search)
 app.command()(data.quarantine)
 app.command()(data.settings)
 app.command()(reports.stats)
@@ -59,8 +62,33 @@ dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
+dataset.command()(privacy.trained)
+dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")
 app.command()(datasets.export)
+archived = typer.Typer(help="Move old records out of the database, and look after them there.", no_args_is_help=True)
+archived.command()(archive.run)
+archived.command(name="list")(archive.list_)
+archived.command()(archive.verify)
+archived.command()(archive.restore)
+archived.command()(archive.compact)
+app.add_typer(archived, name="archive")
+app.command()(archive.storage)
+app.command()(archive.prices)
+app.command()(archive.maintain)
+app.command()(privacy.erase)
+app.command()(privacy.receipt)
+app.command(name="export-user")(privacy.export_user)
+hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
+hold.command(name="place")(privacy.hold_place)
+hold.command(name="release")(privacy.hold_release)
+hold.command(name="list")(privacy.hold_list)
+app.add_typer(hold, name="hold")
+audit = typer.Typer(help="The append-only log of everything privileged.", no_args_is_help=True)
+audit.command(name="list")(privacy.audit_list)
+audit.command(name="verify")(privacy.audit_verify)
+audit.command(name="head")(privacy.audit_head)
+app.add_typer(audit, name="audit")
 app.command()(server.serve)
 keys = typer.Typer(help="Make, list and revoke the API keys of the server.", no_args_is_help=True)
 keys.command()(server.create)

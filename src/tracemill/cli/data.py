@@ -5,14 +5,22 @@ from __future__ import annotations
 import json as json_module
 import re
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from tracemill.cli.opening import AlreadyJson, Folder, Json, open_workspace, options_of, origins_of, settings_of
+from tracemill.cli.opening import (
+    AlreadyJson,
+    Folder,
+    Json,
+    moment_of,
+    open_workspace,
+    options_of,
+    origins_of,
+    settings_of,
+)
 from tracemill.cli.output import complain, emit_json, progress, say, table
 from tracemill.core.errors import SettingError, TracemillError
 from tracemill.core.settings import SettingInfo, Settings, setting_table
@@ -105,18 +113,6 @@ def deliver(context: typer.Context, workspace: Folder = None, json: Json = False
         complain(f"passed over {skipped}")
 
 
-def _moment(value: str | None, name: str) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise SettingError(
-            f"{name} is {value!r}, not a date or time", hint="Write 2026-01-31 or 2026-01-31T12:00:00Z."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def records(
     context: typer.Context,
     type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,  # noqa: A002
@@ -153,8 +149,8 @@ def records(
         user=_pseudonym(settings_of(options), user),
         model=model,
         success=success,
-        since=_moment(since, "--since"),
-        until=_moment(until, "--until"),
+        since=moment_of(since, "--since"),
+        until=moment_of(until, "--until"),
     )
     with open_workspace(options) as opened:
         if gepeto is not None:
@@ -185,6 +181,36 @@ def _pseudonym(settings: Settings, user: str | None) -> str | None:
     if user is None or re.fullmatch("[0-9a-f]{64}", user) or not (folder / "keys" / "pseudonym.key").exists():
         return user
     return load_pseudonymizer(folder).user(user).pseudonym
+
+
+def search(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="What to look for; upper and lower case are one.")],
+    type: Annotated[list[str] | None, typer.Option(help="Record type; may be given more than once.")] = None,  # noqa: A002
+    platform: Annotated[list[str] | None, typer.Option(help="Platform; may be given more than once.")] = None,
+    user: Annotated[str | None, typer.Option(help="User, by the id the application knows or by the pseudonym.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this time on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, in the order of storing.")] = 20,
+    workspace: Folder = None,
+    json: AlreadyJson = False,
+) -> None:
+    """Print the records that say something, from the database and the archive, as JSON, one a line."""
+    from tracemill.core.codec import encode_json
+    from tracemill.store.base import Filter
+
+    options = options_of(context, workspace, json)
+    where = Filter(
+        types=_types(type),
+        platforms=tuple(platform or ()),
+        user=_pseudonym(settings_of(options), user),
+        since=moment_of(since, "--since"),
+        until=moment_of(until, "--until"),
+    )
+    with open_workspace(options) as opened:
+        for _, record in opened.search(text, where, limit=limit):
+            sys.stdout.buffer.write(encode_json(record) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 def show(

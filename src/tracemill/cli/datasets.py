@@ -52,8 +52,10 @@ def list_(
     if options.json:
         emit_json([_plain(version) for version in versions])
     if versions:
-        rows = [[v.reference, v.count(), v.manifest.records_read, v.manifest.recipe_hash[:12]] for v in versions]
-        table(options, "", ["version", "examples", "records read", "recipe"], rows)
+        rows = [
+            [v.reference, v.count(), v.manifest.records_read, v.manifest.recipe_hash[:12], _state(v)] for v in versions
+        ]
+        table(options, "", ["version", "examples", "records read", "recipe", "state"], rows)
     else:
         say(options, "There is no dataset yet: `tracemill dataset build`.")
 
@@ -65,7 +67,7 @@ def show(context: typer.Context, reference: Reference, workspace: Folder = None,
         version = opened.dataset(reference)
     if options.json:
         emit_json(_plain(version))
-    say(options, f"{version.reference}: {version.path}")
+    say(options, f"{version.reference}: {version.path}{' (' + _state(version) + ')' if _state(version) else ''}")
     _show(options, version)
 
 
@@ -118,8 +120,17 @@ def _counts(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def _state(version: Version) -> str:
+    """What erasure did to a version, in words; empty for a whole one."""
+    stone = version.tombstone
+    if stone is None:
+        return ""
+    return f"rows erased, see {stone.replaced_by}" if stone.replaced_by else "rows erased"
+
+
 def _plain(version: Version) -> dict[str, Any]:
     return {
+        "tombstone": msgspec.to_builtins(version.tombstone),
         "reference": version.reference,
         "path": str(version.path),
         "manifest": msgspec.to_builtins(version.manifest),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,3 +50,16 @@ def open_workspace(options: Options, *, make: bool = False) -> Workspace:
             hint="Say where it is with --workspace, or make one with `tracemill init`.",
         )
     return Workspace.open(settings=settings)
+
+
+def moment_of(value: str | None, name: str) -> datetime | None:
+    """A date or time given to an option; without a zone it is UTC. Raises SettingError."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise SettingError(
+            f"{name} is {value!r}, not a date or time", hint="Write 2026-01-31 or 2026-01-31T12:00:00Z."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

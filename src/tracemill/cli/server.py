@@ -96,6 +96,7 @@ def create(
             expires=None if expires is None else moment + _duration(expires),
         )
         opened.store.put_api_key(key)
+        opened.audit("keys.create", key.id, name=name, scopes=list(key.scopes), project=project)
     if options.json:
         emit_json({**_row(key), "key": secret})
         return
@@ -138,6 +139,7 @@ def revoke(
         if key.revoked is None:
             key = msgspec.structs.replace(key, revoked=now())
             opened.store.put_api_key(key)
+            opened.audit("keys.revoke", key.id, name=key.name)
     if options.json:
         emit_json(_row(key))
     say(options, f"Key {identity} ({key.name}) is revoked.")

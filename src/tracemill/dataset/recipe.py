@@ -168,6 +168,23 @@ def parse_recipe(content: Any) -> Recipe:
         raise RecipeError(_sentence(error)) from None
 
 
+def recorded_recipe(plain: dict[str, Any], expected: str) -> Recipe:
+    """The recipe that a manifest records with its hash. Raises RecipeError when a step of it is gone or was changed."""
+    steps = []
+    for step in plain.get("steps", []):
+        name, arguments = str(step["step"]), step.get("arguments") or {}
+        if name not in STEPS:  # somebody's own: recorded by its qualified name
+            name = ":".join(name.rpartition(".")[::2])
+        steps.append({name: arguments})
+    recipe = parse_recipe({**plain, "steps": steps})
+    if recipe.hash() != expected:
+        raise RecipeError(
+            f"the recipe of {recipe.name} is not what it was: a step was changed since",
+            hint="Build the dataset again with the recipe you have now.",
+        )
+    return recipe
+
+
 def _sentence(error: Exception) -> str:
     reason, _, path = str(error).partition(" - at `$")
     return f"{path.strip('`.')}: {reason}" if path.strip("`.") else reason

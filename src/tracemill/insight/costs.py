@@ -175,7 +175,7 @@ def advice(found: dict[str, Any], files: Sequence[ArchivedFile], settings: Setti
     lines = []
     _, name = price_names(settings)
     price = prices(settings)[name]
-    if found["savings_monthly_usd"] > 0:
+    if found["savings_monthly_usd"] >= 0.01:
         lines.append(
             f"the archive saves ${found['savings_monthly_usd']:.2f} a month ({found['savings_percentage']:g} %)"
         )

@@ -97,7 +97,7 @@ class Eraser:
         """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
         request = self._request(kind, value, "", "")
         found = self._find(request)
-        subject = self._subject(request, found, raw)
+        subject = self._subject(msgspec.structs.replace(request, raw=sorted(raw)), found)
         return found, {place.name: place.left(subject) for place in self._places}
 
     def erase(
@@ -114,9 +114,9 @@ class Eraser:
 
         Raises ErasureError when something is left after every attempt (the request stays open), StoreError, OSError.
         """
-        request = self._request(kind, value, actor, reason)
+        request = msgspec.structs.replace(self._request(kind, value, actor, reason), raw=sorted(raw))
         self._put(request)
-        return self.carry_out(request, raw=raw, progress=progress)
+        return self.carry_out(request, progress)
 
     def _request(self, kind: SubjectKind, value: str, actor: str, reason: str) -> ErasureRequest:
         moment = microseconds(now())
@@ -125,9 +125,7 @@ class Eraser:
             id=new_id(), kind=kind, value=value, actor=actor, reason=reason, requested=moment, watermark=watermark
         )
 
-    def carry_out(
-        self, request: ErasureRequest, *, raw: frozenset[str] = frozenset(), progress: Progress | None = None
-    ) -> Receipt:
+    def carry_out(self, request: ErasureRequest, progress: Progress | None = None) -> Receipt:
         """Carry a request out, a new one or one that was cut off or deferred. Raises as :meth:`erase`."""
         found = self._find(request)
         hold = self.holding(request.kind, request.value, found)
@@ -141,7 +139,7 @@ class Eraser:
         for _ in range(_ROUNDS):
             request = self._remember(request, found)
             self._say(progress, "found")
-            subject = self._subject(request, found, raw)
+            subject = self._subject(request, found)
             self._bury(request, subject)
             self._say(progress, "buried")
             for place in self._places:
@@ -169,7 +167,7 @@ class Eraser:
         self._put(changed)
         return changed
 
-    def _subject(self, request: ErasureRequest, found: Found, raw: frozenset[str]) -> Subject:
+    def _subject(self, request: ErasureRequest, found: Found) -> Subject:
         kind, value = request.kind, request.value
         own = {value} if kind == "interaction" else set()
         wholly = {value} if kind == "conversation" else set()
@@ -179,7 +177,7 @@ class Eraser:
             ids=frozenset({*found.ids, *request.ids, *own}),
             conversations=frozenset({*found.conversations, *request.conversations, *wholly}),
             pseudonyms=frozenset([value]) if kind == "user" else frozenset(),
-            raw=raw,
+            raw=frozenset(request.raw),
             asked=request.requested,
             watermark=request.watermark,
         )
@@ -195,7 +193,7 @@ class Eraser:
         deferred = msgspec.structs.replace(request, status="deferred", hold=hold.id)
         self._put(deferred)
         self._log.record("erase.deferred", request.id, actor=request.actor, hold=hold.id, kind=request.kind)
-        subject = self._subject(request, found, frozenset())
+        subject = self._subject(request, found)
         return self._sign(self._receipt(deferred, subject, [], complete=False))
 
     def _done(self, request: ErasureRequest, subject: Subject, touched: dict[str, Touched]) -> Receipt:
@@ -211,7 +209,7 @@ class Eraser:
         receipt = msgspec.structs.replace(receipt, status="done", tainted_models=models)
         signed = self._sign(receipt)
         self._write(signed)
-        finished = msgspec.structs.replace(request, status="done", value="", ids=[], conversations=[])
+        finished = msgspec.structs.replace(request, status="done", value="", ids=[], conversations=[], raw=[])
         self._put(finished)
         counts = {place.place: sum(place.removed.values()) for place in touched.values()}
         self._log.record(

@@ -18,7 +18,7 @@ import msgspec
 from tracemill.capture.gepeto import GepetoSink, write_tree
 from tracemill.capture.importers import ImportContext, ImportReport, import_paths
 from tracemill.core.codec import decode
-from tracemill.core.erasure import HoldKind, LegalHold, Receipt, SubjectKind
+from tracemill.core.erasure import ErasureRequest, HoldKind, LegalHold, Receipt, SubjectKind
 from tracemill.core.errors import DatasetError, DeliveryError, ErasureError, SettingError, StoreError
 from tracemill.core.examples import TrainedModel
 from tracemill.core.ids import microseconds, new_id, now
@@ -40,7 +40,7 @@ from tracemill.insight.report import write_html
 from tracemill.insight.statistics import Statistics, collect_statistics
 from tracemill.insight.storage import storage_statistics
 from tracemill.privacy.audit import AuditLog
-from tracemill.privacy.erase import Found
+from tracemill.privacy.erase import RECEIPTS, Found, receipt_holds
 from tracemill.privacy.signing import Signer, load_signer
 from tracemill.sdk.delivery import Delivered, Delivery
 from tracemill.sdk.http import HttpDelivery
@@ -50,7 +50,7 @@ from tracemill.store.base import Filter, QuarantinedItem
 from tracemill.store.erasing import put_hold
 from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
-from tracemill.workspace.erasing import Erasing
+from tracemill.workspace.erasing import Erasing, person_hash
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
 
 
@@ -251,7 +251,9 @@ class Workspace:
         """Write a dataset version in a trainer's format."""
         if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
             note_external(self.path, to)
-        return export_version(self.dataset(reference), format, to, progress=progress)
+        report = export_version(self.dataset(reference), format, to, progress=progress)
+        self.audit("dataset.export", reference, format=format, rows=report.rows)
+        return report
 
     def openai_rows(
         self, platform: str, *, success_only: bool = True, with_feedback_only: bool = False
@@ -402,6 +404,34 @@ class Workspace:
             put_hold(connection, released)
         self.audit("hold.release", identity, actor=actor)
         return released
+
+    def holds(self) -> list[LegalHold]:
+        """Every legal hold, released ones too."""
+        return self.erasing.eraser.holds()
+
+    def open_erasures(self) -> list[ErasureRequest]:
+        """Erasures that are not done: cut off, or deferred by a hold."""
+        return self.erasing.eraser.open_requests()
+
+    @property
+    def receipts_path(self) -> Path:
+        """The folder of the receipts."""
+        return self.path / RECEIPTS
+
+    def rebuilt(self, receipt: Receipt) -> dict[str, str]:
+        """The dataset versions that lost their rows to an erasure, each with the one built in its place, if any."""
+        stones = ((version.reference, version.tombstone) for version in self.datasets())
+        return {name: stone.replaced_by for name, stone in stones if stone is not None and stone.receipt == receipt.id}
+
+    def receipt_holds(self, receipt: Receipt) -> bool:
+        """Whether a receipt is as this workspace signed it."""
+        return receipt_holds(receipt, self.signer)
+
+    def export_person(self, user: str, *, actor: str = "") -> Iterator[AnyRecord]:
+        """As :meth:`person_records`, noted in the audit log."""
+        value, _ = self.pseudonym(user)
+        self.audit("person.export", person_hash(value), actor=actor)
+        return self.person_records(user)
 
     def person_records(self, user: str) -> Iterator[AnyRecord]:
         """Everything that belongs to a person, for handing it to them (portability), oldest first."""

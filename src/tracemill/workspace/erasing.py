@@ -14,7 +14,7 @@ from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.erase import MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
-from tracemill.dataset.recipe import parse_recipe
+from tracemill.dataset.recipe import recorded_recipe
 from tracemill.dataset.version import TOMBSTONE, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import EXPORT, export_version
@@ -34,6 +34,7 @@ class Erasing:
         self._path, self._settings, self._store = path, settings, store
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
+        self._log = log
         self.eraser = Eraser(store, path, self._places(), self._find, log, signer)
 
     def _places(self) -> list[Place]:
@@ -95,14 +96,15 @@ class Erasing:
 
     def go_on(self, progress: Progress | None = None) -> list[Receipt]:
         """Carry out what was cut off, and what a hold no longer defers."""
-        receipts = [self.eraser.carry_out(request, progress=progress) for request in self.eraser.open_requests()]
+        receipts = [self.eraser.carry_out(request, progress) for request in self.eraser.open_requests()]
         self.rebuild(progress)
         return receipts
 
     def rebuild(self, progress: Progress | None = None) -> list[str]:
         """Build a new version for the newest of each dataset that lost its rows, and its exports; the references built.
 
-        A version that cannot be built again (its recipe names a step that is gone) stays without rows.
+        A version that cannot be built again (its recipe names a step that is gone) stays without rows, and the audit log
+        says why.
         """
         built: list[str] = []
         newest = {version.name: version for version in list_versions(self._datasets)}
@@ -111,10 +113,13 @@ class Erasing:
             if stone is None or stone.replaced_by:
                 continue
             try:
-                made = build(self._store, parse_recipe(version.manifest.recipe), self._datasets, progress=progress)
-            except TracemillError:
+                recipe = recorded_recipe(version.manifest.recipe, version.manifest.recipe_hash)
+                made = build(self._store, recipe, self._datasets, progress=progress)
+            except TracemillError as error:
+                self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue
             built.append(made.version.reference)
+            self._log.record("dataset.rebuilt", version.reference, actor="erasure", replaced_by=made.version.reference)
             replaced = msgspec.structs.replace(stone, replaced_by=made.version.reference)
             write_tombstone(version.path, replaced)
             for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
