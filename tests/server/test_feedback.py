@@ -205,18 +205,6 @@ def test_training_data_is_downloaded_as_openai_takes_it(serve: Serve) -> None:
     assert 'filename="training_data__evil_' in odd.headers["content-disposition"]
 
 
-def test_archiving_says_what_it_would_move(serve: Serve) -> None:
-    from datetime import timedelta
-
-    served = serve()
-    put(served, conversation(time=now() - timedelta(days=40)), conversation())
-    client = served.client()
-    dry = client.post("/api/feedback/archive", params={"dry_run": True, "days_old": 30}).json()
-    assert (dry["records"], dry["archived"]) == (1, 0)
-    assert client.post("/api/feedback/archive").status_code == 409
-    assert len(served.records()) == 2
-
-
 def test_people_remove_their_own_and_admins_anybody_s(serve: Serve) -> None:
     served = serve()
     me, you = (served.context.pseudonymizer.user(name) for name in ("me", "you"))
@@ -235,6 +223,7 @@ def test_people_remove_their_own_and_admins_anybody_s(serve: Serve) -> None:
     reply = client.delete(f"/api/feedback/data/{mine.id}")
     assert reply.status_code == 200
     assert reply.json()["records"]["interaction"] == 2
+    assert reply.json()["receipt"]["complete"] is True
     assert reply.json()["records"]["step"] == 2
     assert {record.id for record in served.records()} <= {yours.id, by_text.id}
     assert client.delete(f"/api/feedback/data/{mine.id}").status_code == 404

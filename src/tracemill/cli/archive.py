@@ -43,29 +43,13 @@ def run(
                 report = opened.archive(days_old=days_old, platforms=platform or [], dry_run=dry_run, progress=shown)
         statistics = opened.storage_statistics()
         if options.json:
-            emit_json({"archive": None if report is None else _plain(report), "statistics": statistics})
+            emit_json({"archive": None if report is None else report.to_plain(), "statistics": statistics})
             return
         if report is not None:
             _show(options, report, verbose=verbose)
         show_statistics(options, statistics)
         if report is not None and not dry_run:
             say(options, f"Logged in {Path(opened.path) / 'archive.log'}.")
-
-
-def _plain(report: ArchiveReport) -> dict[str, Any]:
-    return {
-        "dry_run": report.dry_run,
-        "location": report.location,
-        "records": report.records,
-        "raw_bytes": report.total("raw_bytes"),
-        "stored_bytes": report.total("stored_bytes"),
-        "objects": report.objects,
-        "merged": report.merged,
-        "cleaned": report.cleaned,
-        "skipped": report.skipped,
-        "seconds": round(report.seconds, 3),
-        "platforms": msgspec.to_builtins(report.platforms),
-    }
 
 
 def _show(options: Options, report: ArchiveReport, *, verbose: bool) -> None:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from tracemill import __version__
-from tracemill.core.errors import StoreError
+from tracemill.core.errors import StoreError, TracemillError
 from tracemill.core.pseudonym import load_pseudonymizer
 from tracemill.core.settings import Settings
 from tracemill.server import errors
@@ -71,13 +71,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         context = Context(workspace, settings, committer, pseudonymizer, app.state.metrics, client, recorder)
         app.state.access = await asyncio.to_thread(Access, workspace.store, settings)
         app.state.context = context
-        settling = asyncio.create_task(_settle_forever(context))
+        work = [asyncio.create_task(_settle_forever(context))]
+        if settings.archive_interval_seconds:
+            work.append(asyncio.create_task(_maintain_forever(context)))
         try:
             yield
         finally:
-            settling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await settling
+            for task in work:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await asyncio.to_thread(recorder.close)
             await asyncio.to_thread(committer.close)
             await asyncio.to_thread(workspace.close)
@@ -96,3 +99,17 @@ async def _settle_forever(context: Context) -> None:
         except Exception as error:  # noqa: BLE001
             # One part that cannot be read must not end the settling of all others.
             logger.error("settling_failed", extra={"fields": {"place": place_of(error)}})
+
+
+async def _maintain_forever(context: Context) -> None:
+    """Open erasures, retention and the archive, at the interval the settings name. Several servers may do so at once."""
+    while True:
+        await asyncio.sleep(context.settings.archive_interval_seconds)
+        try:
+            done = await context.run(context.workspace.maintain, actor="server")
+            logger.info("maintained", extra={"fields": done.to_plain()})
+        except TracemillError as error:
+            logger.warning("maintenance_failed", extra={"fields": {"why": error.message}})
+        except Exception as error:  # noqa: BLE001
+            # What is wrong with one run must not end the schedule, nor the server.
+            logger.error("maintenance_failed", extra={"fields": {"place": place_of(error)}})

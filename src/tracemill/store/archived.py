@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from tracemill.core.archive import ArchivedFile
-from tracemill.core.errors import ArchiveError
+from tracemill.core.archive import ArchivedFile, ArchiveStatus
+from tracemill.core.errors import SettingError
 from tracemill.core.settings import Settings
 from tracemill.store.cold import catalogue
 from tracemill.store.cold.objects import Objects
@@ -30,10 +32,10 @@ class ArchivedStore(HotStore):
         self._files: tuple[ArchivedFile, ...] = ()
         self._version = -1
 
-    def archived_files(self) -> list[ArchivedFile]:
-        """The live objects of the archive, in the order of the first record each holds."""
+    def archived_files(self, statuses: Sequence[ArchiveStatus] = ("live",)) -> list[ArchivedFile]:
+        """The live objects of the archive, in the order of the first record each holds; or those of other statuses."""
         with reading(self._engine) as connection:
-            return catalogue.entries(connection)
+            return catalogue.entries(connection, statuses)
 
     def _know(self, connection: Connection) -> int:
         """Have the catalogue at hand as this transaction sees it; its version."""
@@ -51,16 +53,23 @@ class ArchivedStore(HotStore):
     def cold(self) -> ColdStore:
         """The archive as of the catalogue that was read last."""
         if self._opened is None:
-            try:
-                from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
-            except ImportError as error:
-                raise ArchiveError(
-                    "reading the archive needs packages that are not installed", hint="pip install 'tracemill[archive]'"
-                ) from error
+            need_archive_packages()
+            from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
+
             self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes)
         if self._opened.version != self._version:
             self._opened.load(self._files, self._version)
         return self._opened
+
+
+def need_archive_packages() -> None:
+    """Raise SettingError when what writes and reads the archive is not installed."""
+    missing = [name for name in ("numpy", "obstore", "pyarrow") if find_spec(name) is None]
+    if missing:
+        raise SettingError(
+            f"the archive needs packages that are not installed: {', '.join(missing)}",
+            hint="Install them with: pip install 'tracemill[archive]'",
+        )
 
 
 def archive_folder(settings: Settings) -> Path:

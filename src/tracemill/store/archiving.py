@@ -95,6 +95,22 @@ class ArchiveReport:
         """The sum of a field over the platforms."""
         return sum(getattr(found, name) for found in self.platforms.values())
 
+    def to_plain(self) -> dict[str, Any]:
+        """For ``--json`` and HTTP."""
+        return {
+            "dry_run": self.dry_run,
+            "location": self.location,
+            "records": self.records,
+            "raw_bytes": self.total("raw_bytes"),
+            "stored_bytes": self.total("stored_bytes"),
+            "objects": self.objects,
+            "merged": self.merged,
+            "cleaned": self.cleaned,
+            "skipped": self.skipped,
+            "seconds": round(self.seconds, 3),
+            "platforms": msgspec.to_builtins(self.platforms),
+        }
+
 
 class Archiver:
     """Moves rows of one store into its archive. Several may work at once, on one machine or on many."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tracemill.core.ids import microseconds, now
 from tracemill.core.steps import Progress
-from tracemill.store.archived import archive_folder
+from tracemill.store.archived import archive_folder, need_archive_packages
 from tracemill.store.archiving import Archiver, ArchiveReport, Group, PlatformArchived
 from tracemill.store.tiered import TieredStore
 
@@ -54,6 +54,9 @@ def run_archive(
             own.raw_bytes += group.raw_bytes
             own.hot_bytes += group.hot_bytes
         return report
+    if not groups and not store.archived_files(("pending", "live", "retired")):
+        return report
+    need_archive_packages()
     archiver = archiver_of(store)
     try:
         archiver.run(groups, report, progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,7 +20,6 @@ from tracemill.server.bodies import decode_as, read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
 from tracemill.server.reading import visible
-from tracemill.store.base import Filter
 
 router = APIRouter(tags=["feedback"])
 _ROWS_AT_ONCE = 200
@@ -110,22 +108,22 @@ async def readiness(request: Request, platform: str, principal: Annotated[Princi
 async def archive(
     request: Request,
     principal: Annotated[Principal, needs("admin")],
-    days_old: Annotated[int, Query(ge=1, le=36500, description="Records older than so many days.")] = 30,
+    days_old: Annotated[
+        int | None,
+        Query(ge=0, le=36500, description="Records older than so many days; by default as the settings say."),
+    ] = None,
     dry_run: Annotated[bool, Query(description="Only say what would be moved.")] = False,
 ) -> dict[str, Any]:
-    """With `dry_run`, how many records are old enough. Without it, 409 while no cold storage is configured."""
+    """Answers when it is done. Stopped midway, what is archived stays so; ask again for the rest.
+
+    A key that is bound to a project archives that project's records only.
+    """
     context = context_of(request)
-    until = now() - timedelta(days=days_old)
     platforms = () if principal.project is None else (principal.project,)
-    number = await context.run(context.workspace.store.count, Filter(until=until, platforms=platforms))
-    if not dry_run:
-        raise ApiError(
-            409,
-            "not_configured",
-            "no cold storage is configured, so nothing can be moved",
-            hint="Ask with dry_run=true what would be moved.",
-        )
-    return {"dry_run": True, "days_old": days_old, "until": until.isoformat(), "records": number, "archived": 0}
+    report = await context.run(
+        context.workspace.archive, days_old=days_old, platforms=platforms, dry_run=dry_run, actor=principal.name
+    )
+    return {"days_old": days_old, "archived": 0 if dry_run else report.records, **report.to_plain()}
 
 
 @router.get("/api/feedback/export/{platform}", summary="Download training data (OpenAI chat JSONL)")
@@ -139,6 +137,10 @@ async def export(
     """One conversation a line, streamed. Interactions without an answer, or that the format cannot hold, are left out."""
     _only_own_project(principal, platform)
     context = context_of(request)
+    detail = {"success_only": success_only, "with_feedback_only": with_feedback_only}
+    await context.run(
+        partial(context.workspace.audit, "training_data.download", platform, actor=principal.name, **detail)
+    )
     rows = context.workspace.openai_rows(platform, success_only=success_only, with_feedback_only=with_feedback_only)
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", platform)[:80] or "platform"
     name = f"training_data_{safe}_{now():%Y%m%d}.jsonl"
@@ -157,11 +159,15 @@ async def _in_chunks(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
 @router.delete("/api/feedback/data/{interaction_id}", summary="Remove an interaction and all that belongs to it")
 async def remove(
     request: Request,
+    response: Response,
     interaction_id: str,
     principal: Annotated[Principal, needs("user")],
     reason: Annotated[str, Query(max_length=500, description="Why, for the receipt and the audit log.")] = "",
 ) -> dict[str, Any]:
-    """By its owner or an admin. Steps, decisions, validations, feedback and calls inside it go with it."""
+    """By its owner or an admin, from every store; the answer holds the signed receipt.
+
+    Steps, decisions, validations, feedback and calls inside it go with it. 202 when a legal hold defers it.
+    """
     context = context_of(request)
     record = await context.run(visible, context.workspace.store, principal, interaction_id)
     own = principal.user is not None and isinstance(record, Interaction) and record.user is not None
@@ -171,6 +177,8 @@ async def remove(
     receipt = await context.run(
         partial(context.workspace.erase, "interaction", interaction_id, reason=reason, actor=principal.name)
     )
+    if receipt.status == "deferred":
+        response.status_code = 202
     return {
         "interaction_id": interaction_id,
         "status": receipt.status,

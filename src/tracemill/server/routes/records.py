@@ -87,9 +87,7 @@ async def read_records(
 
     `next` is the `after` of the following page, absent at the end.
     """
-    unknown = set(type or ()) - RECORD_TYPES.keys()
-    if unknown:
-        raise ApiError(422, "invalid", f"no such type of record; there are {', '.join(RECORD_TYPES)}", param="type")
+    _check_types(type)
     context = context_of(request)
     limit = min(limit, context.settings.page_max_records)
     where = Filter(
@@ -106,6 +104,35 @@ async def read_records(
         visible_to=viewer_of(principal),
     )
     found = await context.run(context.workspace.store.page, where, limit)
+    following = found[-1][0] if len(found) == limit else None
+    return _page([record for _, record in found], following)
+
+
+@router.get("/v1/search", summary="Find records by what they say")
+async def search(
+    request: Request,
+    principal: Annotated[Principal, needs("user")],
+    text: Annotated[str, Query(min_length=1, max_length=1000, description="Upper and lower case are one.")],
+    type: Annotated[list[str] | None, Query(description="Kinds of record; all by default.")] = None,  # noqa: A002
+    platform: Annotated[str | None, Query()] = None,
+    since: Annotated[datetime | None, Query(description="Inclusive, by the record's time.")] = None,
+    until: Annotated[datetime | None, Query(description="Exclusive.")] = None,
+    after: Annotated[int, Query(ge=0, le=2**62, description="`next` of the page before.")] = 0,
+    limit: Annotated[int, Query(ge=1)] = 100,
+) -> Response:
+    """A page of records that hold a text, from the database and the archive, in the order of storing."""
+    _check_types(type)
+    context = context_of(request)
+    limit = min(limit, context.settings.page_max_records)
+    where = Filter(
+        types=tuple(type or ()),
+        platforms=_platforms(principal, platform),
+        since=_aware(since),
+        until=_aware(until),
+        after=after,
+        visible_to=viewer_of(principal),
+    )
+    found = await context.run(context.workspace.search, text, where, limit=limit)
     following = found[-1][0] if len(found) == limit else None
     return _page([record for _, record in found], following)
 
@@ -150,6 +177,11 @@ async def read_quarantine(
         for item in items
     ]  # fmt: skip
     return Response(msgspec.json.encode({"data": rows}), media_type="application/json")
+
+
+def _check_types(names: list[str] | None) -> None:
+    if set(names or ()) - RECORD_TYPES.keys():
+        raise ApiError(422, "invalid", f"no such type of record; there are {', '.join(RECORD_TYPES)}", param="type")
 
 
 def _page(records: list[AnyRecord], following: int | None) -> Response:
