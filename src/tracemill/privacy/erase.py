@@ -12,6 +12,7 @@ Each step stands in the audit log.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -145,6 +146,7 @@ class Eraser:
             for place in self._places:
                 touched[place.name] = _sum(touched.get(place.name), place.erase(subject))
                 self._say(progress, f"erased {place.name}")
+            self._store.overwrite_removed()
             left = {place.name: place.left(subject) for place in self._places}
             found = self._find(request)
             if not any(left.values()) and not found.ids:
@@ -211,11 +213,22 @@ class Eraser:
         self._write(signed)
         finished = msgspec.structs.replace(request, status="done", value="", ids=[], conversations=[], raw=[])
         self._put(finished)
+        self._forget_holds(subject)
+        self._store.overwrite_removed()
         counts = {place.place: sum(place.removed.values()) for place in touched.values()}
         self._log.record(
             "erase.done", request.id, actor=request.actor, subject=subject.sha256, removed=counts, tainted=models
         )
         return signed
+
+    def _forget_holds(self, subject: Subject) -> None:
+        """Holds that are over and named what is gone name it by its digest from now on."""
+        names = subject.ids | subject.conversations | subject.pseudonyms
+        with self._store.exclusive() as connection:
+            for hold in erasing.holds(connection):
+                if hold.value in names:
+                    digest = hashlib.sha256(f"{hold.kind}:{hold.value}".encode("utf-8", "surrogatepass")).hexdigest()
+                    erasing.put_hold(connection, msgspec.structs.replace(hold, value=f"sha256:{digest}"))
 
     def _receipt(self, request: ErasureRequest, subject: Subject, places: list[Touched], *, complete: bool) -> Receipt:
         return Receipt(

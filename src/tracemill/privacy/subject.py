@@ -50,11 +50,14 @@ class Subject:
             return False
         if any(plain.get(link) in self.ids for link in _LINKS if isinstance(plain.get(link), str)):
             return True
+        inside = isinstance(plain.get("conversation_id"), str) and plain["conversation_id"] in self.conversations
+        if self.kind == "conversation" and inside:
+            return True
         user = plain.get("user")
         named = user.get("pseudonym") if isinstance(user, dict) else None
         if named is not None:
             return named in self.pseudonyms
-        return isinstance(plain.get("conversation_id"), str) and plain["conversation_id"] in self.conversations
+        return inside
 
     def owns_encoded(self, data: bytes) -> bool:
         """The same for a record's MessagePack or JSON; what is neither is theirs when it names them."""
@@ -79,7 +82,7 @@ class Subject:
             stated = {str(head.get(name)) for name in ("user_id", "user", "author_id", "pseudonym") if head.get(name)}
             if stated & people:
                 return True
-            if not stated and head.get("conversation_id") in self.conversations:
+            if (not stated or self.kind == "conversation") and head.get("conversation_id") in self.conversations:
                 return True
             if any(isinstance(head.get(name), str) and head[name] in self.ids for name in (*_LINKS, "record_id")):
                 return True

@@ -36,7 +36,9 @@ def erase_records(connection: Connection, reader: Reader, ids: Sequence[str], pa
     gone_names: set[int] = set()
     for start in range(0, len(ids), CHUNK):
         chunk = [id_bytes(identity) for identity in ids[start : start + CHUNK]]
-        rows = connection.execute(select(records).where(records.c.id.in_(chunk)).order_by(records.c.place)).all()
+        # The newest first: a record that continues another is gone before that one is, and is not made whole in vain.
+        newest_first = select(records).where(records.c.id.in_(chunk)).order_by(records.c.place.desc())
+        rows = connection.execute(newest_first).all()
         values = reader.names.values(connection, {number for row in rows for number in named_columns(row)})
         for row in rows:
             gone_names.update(named_columns(row))
@@ -103,6 +105,7 @@ def _reparent(
     taken = writer.collect(body, child.raw_bytes)
     writer.store(connection, reader.compressor)
     packed = reader.compressor.compress(_encode(writer.refer(taken)), delta=parent is not None)
+    rollup.resized(plain, platform, child.time, len(packed) - len(child.body))
     values_now = {"parent": parent, "shared": shared or None, "body": packed}
     connection.execute(update(records).where(records.c.place == child.place).values(values_now))
     return references(old)

@@ -41,7 +41,7 @@ from tracemill.store.rollups import read_daily, read_tools
 from tracemill.store.rows import TYPE_CODES
 from tracemill.store.search import Needle
 from tracemill.store.statements import look_up
-from tracemill.store.tables import counters, quarantine, records
+from tracemill.store.tables import chains, counters, names, parts, pending, quarantine, records
 from tracemill.store.training import train_when_due
 from tracemill.store.verify import find_problems
 from tracemill.store.writer import Rejected, Writer, admit, put_in_quarantine
@@ -204,10 +204,11 @@ class HotStore:
             finally:
                 self._writer.forget()
 
-    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None]]) -> None:
+    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None, int]]) -> None:
         """Store records at places they had, in the transaction of ``connection``; the roll-ups count them already.
 
-        Each row is its place, its record, and how many of its first messages an earlier record has counted.
+        Each row is its place, its record, how many of its first messages an earlier record has counted, and the bytes its
+        body took.
         """
         self._writer.bring_back(connection, rows)
 
@@ -218,6 +219,19 @@ class HotStore:
                 raw: Any = connection.connection.driver_connection
                 raw.execute("PRAGMA incremental_vacuum").fetchall()
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def overwrite_removed(self) -> None:
+        """Leave no bytes of what was removed in the database's files, as far as the database lets us.
+
+        SQLite: they are overwritten with zeros, and the write-ahead log is emptied. PostgreSQL: the rows' room is made
+        free (VACUUM) and written over in time; its own write-ahead log and backups are out of reach.
+        """
+        if self._engine.dialect.name == "sqlite":
+            self.shrink()
+            return
+        with self._write_lock, self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for table in (records, parts, chains, names, quarantine, pending):
+                connection.exec_driver_sql(f"VACUUM {table.name}")
 
     # -- reading
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, and_, delete, select, update
 from tracemill.store.names import CHUNK
 from tracemill.store.parts import PartWriter, references, release
 from tracemill.store.reader import Reader
-from tracemill.store.rollups import referenced
+from tracemill.store.rollups import Rollup, referenced
+from tracemill.store.rows import named_columns
 from tracemill.store.tables import chains, names, records
 from tracemill.store.writer import advance
 
@@ -55,11 +56,13 @@ def leave(connection: Connection, reader: Reader, seen: Sequence[Seen], part_thr
     uses: Counter[int] = Counter()
     numbers: set[int] = set()
     order = sorted(going)
+    rollup = Rollup()
     for start in range(0, len(order), CHUNK):
         chunk = order[start : start + CHUNK]
         for child in connection.execute(select(records).where(records.c.parent.in_(chunk))).all():
             if child.place not in going:
-                uses.update(_detach(connection, reader, child, part_threshold))
+                uses.update(_detach(connection, reader, child, rollup, part_threshold))
+    rollup.store(connection, reader.names.numbers(connection, rollup.texts(), create=True))
     for start in range(0, len(order), CHUNK):
         chunk = order[start : start + CHUNK]
         columns = (records.c.body, *(records.c[name] for name in _OWN_NAMES))
@@ -77,7 +80,7 @@ def leave(connection: Connection, reader: Reader, seen: Sequence[Seen], part_thr
     advance(connection, "generation", 1)
 
 
-def _detach(connection: Connection, reader: Reader, child: Any, part_threshold: int) -> Counter[int]:
+def _detach(connection: Connection, reader: Reader, child: Any, rollup: Rollup, part_threshold: int) -> Counter[int]:
     """Give a row the messages it shared, and no parent; returns the references its old body no longer holds."""
     inherited = reader.trajectory(connection, child.parent)[: child.shared]
     old = reader.unpack(connection, bytes(child.body))
@@ -87,6 +90,10 @@ def _detach(connection: Connection, reader: Reader, child: Any, part_threshold: 
     taken = writer.collect(body, child.raw_bytes)
     writer.store(connection, reader.compressor)
     packed = reader.compressor.compress(_encode(writer.refer(taken)))
+    values = reader.names.values(connection, set(named_columns(child)))
+    plain = msgspec.msgpack.decode(reader.encoded(connection, child, values))
+    platform = values[child.platform] if child.platform is not None else ""
+    rollup.resized(plain, platform, child.time, len(packed) - len(child.body))
     statement = update(records).where(records.c.place == child.place)
     connection.execute(statement.values(parent=None, shared=child.shared, body=packed))
     return references(old)

@@ -229,6 +229,6 @@ def restore(store: ArchivedStore, file: ArchivedFile) -> int:
     with store.exclusive() as connection:
         if not catalogue.retire(connection, [file]):
             raise ArchiveError(f"object {file.object_key} was changed meanwhile", hint="Run it again.")
-        store.bring_back(connection, [(row.place, row.record, row.shared) for row in rows])
+        store.bring_back(connection, [(row.place, row.record, row.shared, row.hot_bytes) for row in rows])
     drop_retired(store, [file])
     return len(rows)

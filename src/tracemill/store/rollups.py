@@ -48,14 +48,7 @@ class Rollup:
     ) -> None:
         """Sum one record; ``new_messages`` are those of its trajectory that no stored record had before it."""
         day, tag, success = time // _DAY, plain["record"], plain.get("success")
-        label = (
-            plain.get("model", {}).get("name")
-            if tag == "interaction"
-            else plain.get("kind")
-            if tag == "feedback"
-            else None
-        )
-        sums = self._days[day, platform, TYPE_CODES[tag], column_text(label) if isinstance(label, str) else ""]
+        sums = self._days[_day_of(plain, platform, time)]
         duration = _number(plain.get("duration_ms"))
         sign = self._sign
         sums[0] += sign
@@ -81,6 +74,10 @@ class Rollup:
         counted.subtract(called_tools(plain, before))
         for tool, count in counted.items():
             self._tools[time // _DAY, platform, column_text(tool)][0] += count
+
+    def resized(self, plain: dict[str, Any], platform: str, time: int, by: int) -> None:
+        """Count that a record's body takes ``by`` more bytes now, whatever the sign."""
+        self._days[_day_of(plain, platform, time)][9] += by
 
     def _add_actions(self, plain: dict[str, Any], day: int, platform: str) -> None:
         for action in plain.get("actions", ()):
@@ -127,6 +124,15 @@ class Rollup:
         ]
         insert_or_add(connection, daily, days, _DAILY)
         insert_or_add(connection, daily_tools, tools, _TOOLS)
+
+
+def _day_of(plain: dict[str, Any], platform: str, time: int) -> tuple[int, str, int, str]:
+    """The row of the daily sums that a record is counted in."""
+    tag = plain["record"]
+    label = plain.get("kind") if tag == "feedback" else None
+    if tag == "interaction":
+        label = plain.get("model", {}).get("name")
+    return time // _DAY, platform, TYPE_CODES[tag], column_text(label) if isinstance(label, str) else ""
 
 
 def _number(value: Any) -> float | None:

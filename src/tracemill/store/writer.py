@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from tracemill.core.codec import canonical, decode, encode
 from tracemill.core.errors import RecordError
@@ -177,14 +177,28 @@ class Writer:
             found.update(self.archived(connection, [raw for raw in ids if id_text(raw) not in found]))
         return found
 
-    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None]]) -> None:
-        """Store records of the archive at places they had: place, record, and how many messages were counted before it."""
+    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None, int]]) -> None:
+        """Store records of the archive at places they had.
+
+        Each row is its place, its record, how many of its messages were counted before it, and the bytes it took then.
+        """
         ordered = sorted(rows, key=lambda row: row[0])
         for start in range(0, len(ordered), CHUNK):
             chunk = ordered[start : start + CHUNK]
-            items = [encode(record) for _, record, _ in chunk]
+            items = [encode(record) for _, record, _, _ in chunk]
             candidates = [Candidate(at, item, msgspec.msgpack.decode(item)) for at, item in enumerate(items)]
-            self._store(connection, candidates, [(place, shared) for place, _, shared in chunk])
+            self._store(connection, candidates, [(place, shared) for place, _, shared, _ in chunk])
+            self._note_sizes(connection, candidates, {place: size for place, _, _, size in chunk})
+
+    def _note_sizes(self, connection: Connection, candidates: list[Candidate], before: dict[int, int]) -> None:
+        """Have the roll-ups count what bodies take now; ``before`` is what they took, by place, in the candidates' order."""
+        sizes = select(records.c.place, func.length(records.c.body)).where(records.c.place.in_(list(before)))
+        taken = {int(row[0]): int(row[1]) for row in connection.execute(sizes)}
+        rollup = Rollup()
+        for candidate, (place, size) in zip(candidates, before.items(), strict=True):
+            platform = names_of(candidate.plain).get("platform", "")
+            rollup.resized(candidate.plain, platform, microseconds(candidate.plain["time"]), taken[place] - size)
+        rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
 
     def _store(
         self, connection: Connection, fresh: list[Candidate], known: list[tuple[int, int | None]] | None = None

@@ -1,0 +1,146 @@
+"""Erasure that is killed, raced, or held up: it goes on where it was, and in the end nothing is left."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.privacy.scanning import hits
+from tests.privacy.test_erase import assert_gone, opened
+from tests.privacy.world import Person, fill
+from tracemill.core.errors import ErasureError, TracemillError
+from tracemill.dataset.files import locked
+
+ROOT = Path(__file__).resolve().parents[2]
+ERASE = """
+import os, signal, sys
+from pathlib import Path
+from tests.privacy.test_erase import opened
+
+path, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+seen = 0
+
+def progress(step, done, total):
+    global seen
+    if seen == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    seen += 1
+
+workspace = opened(path)
+print("ready", flush=True)
+workspace.erase("user", "ann", progress=progress)
+workspace.close()
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> tuple[Path, Person, Person]:
+    path = tmp_path / "workspace"
+    return path, *fill(path)
+
+
+def erase_in_a_process(path: Path, kill_at: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", ERASE, str(path), str(kill_at)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 5, 9, 11, 13])
+def test_an_erasure_killed_at_a_step_is_finished_by_the_next_maintenance(
+    world: tuple[Path, Person, Person], step: int
+) -> None:
+    path, ann, bob = world
+    with erase_in_a_process(path, step) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    with opened(path) as workspace:
+        done = workspace.maintain()
+        assert done.erasures == ({"done": 1} if step < 13 else {})  # 13: erased, and building the dataset anew
+        (receipt,) = workspace.receipts_path.glob("*.json")
+        assert ann.canary not in receipt.read_text()
+    assert_gone(path, ann, bob)
+
+
+def test_an_erasure_killed_at_any_moment(world: tuple[Path, Person, Person]) -> None:
+    path, ann, bob = world
+    for _ in range(4):
+        with erase_in_a_process(path, -1) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(random.uniform(0, 0.4))
+            process.kill()
+            process.wait(60)
+    with opened(path) as workspace:
+        workspace.erase("user", "ann")  # whatever of the others was begun is finished too
+        workspace.maintain()
+    assert_gone(path, ann, bob)
+
+
+def test_erasure_raced_with_archiving_restoring_and_building(world: tuple[Path, Person, Person]) -> None:
+    path, ann, bob = world
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def forever(verb: str) -> None:
+        with opened(path) as own:
+            while not stop.is_set():
+                try:
+                    if verb == "archive":
+                        own.archive(days_old=0)
+                    elif verb == "restore":
+                        own.restore_archive()
+                    else:
+                        own.build_dataset()
+                except TracemillError:
+                    continue  # somebody else was there first: it is tried again
+                except BaseException as error:
+                    failures.append(error)
+                    raise
+
+    threads = [threading.Thread(target=forever, args=(verb,)) for verb in ("archive", "restore", "build")]
+    for thread in threads:
+        thread.start()
+    try:
+        with opened(path) as workspace:
+            for _ in range(20):
+                try:
+                    workspace.erase("user", "ann")
+                    break
+                except TracemillError:
+                    continue  # a dataset was being built: the request stays open
+            else:
+                raise AssertionError("the erasure never came through")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert failures == []
+    with opened(path) as workspace:
+        workspace.maintain()
+        workspace.erase("user", "ann")  # what a build that began before still read
+    assert_gone(path, ann, bob)
+
+
+def test_an_erasure_that_cannot_reach_a_place_stays_open_and_says_so(world: tuple[Path, Person, Person]) -> None:
+    path, ann, bob = world
+    with opened(path) as workspace:
+        with locked(path / "datasets" / "default", "building"), pytest.raises(TracemillError):
+            workspace.erase("user", "ann")
+        assert [request.status for request in workspace.open_erasures()] == ["open"]
+        assert workspace.store.known(ann.ids) == set()  # what could be erased is
+        workspace.maintain()
+    assert_gone(path, ann, bob)
+
+
+def test_what_nobody_can_remove_is_named(world: tuple[Path, Person, Person], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, ann, _ = world
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # a device that says yes and does nothing
+    with opened(path) as workspace, pytest.raises(ErasureError, match="Lightspeed transcripts"):
+        workspace.erase("user", "ann")
+    assert hits(path / "transcripts", {"canary": ann.canary.encode()}) != []
