@@ -77,9 +77,10 @@ class StoreVersionError(StoreError):
 
 
 class ArchiveError(StoreError):
-    """An object of the archive cannot be written or read. ``missing`` is True when it is not there at all."""
+    """An object of the archive cannot be written or read. ``missing``: it is not there; ``final``: trying again is vain."""
 
     missing = False
+    final = False
 
 
 class SourceError(TracemillError):

@@ -263,6 +263,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     s3_storage_class: Annotated[
         str, _also("Storage class of new objects, such as STANDARD_IA. Empty: the bucket's own.", "S3_STORAGE_CLASS")
     ] = ""
+    s3_timeout_seconds: Annotated[float, Meta(gt=0), _also("How long one request to the object storage may take.")] = (
+        60.0
+    )
+    s3_retries: Annotated[int, Meta(ge=0, le=100), _also("How often a failed request to it is tried again.")] = 4
     user_data_collection: Annotated[
         UserDataCollection,
         _also("Lightspeed's section of that name: transcripts and feedback also written as its JSON files. File only."),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
 
 _CHUNK = 8 * 1024 * 1024
-_TIMEOUT = timedelta(seconds=60)
-_RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=90)}
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -116,24 +116,45 @@ class Objects:
             from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - reads the AWS tools' files
 
             options["credential_provider"] = Boto3CredentialProvider()
-        client: Any = {"timeout": _TIMEOUT, "allow_http": _is_loopback(given.s3_endpoint)}
+        timeout = timedelta(seconds=given.s3_timeout_seconds)
+        client: Any = {"timeout": timeout, "allow_http": _is_loopback(given.s3_endpoint)}
+        retries: Any = {"max_retries": given.s3_retries, "retry_timeout": timeout * (given.s3_retries + 1)}
         prefix = self.place.prefix or None
         with _said(f"the bucket {self.place}"):
             return S3Store(
-                self.place.bucket, prefix=prefix, client_options=client, retry_config=_RETRIES, config=options
+                self.place.bucket, prefix=prefix, client_options=client, retry_config=retries, config=options
             )
 
     def put(self, key: str, path: Path) -> None:
-        """Write a new object out of a file. Raises ArchiveError also when there is one of this key."""
-        obstore = _needed()
-        attributes = {"Storage-Class": self._settings.s3_storage_class} if self._settings.s3_storage_class else None
+        """Write a new object out of a file. One of this key is never overwritten: it can only be an earlier try's.
+
+        Whoever calls this reads the object back (:meth:`digest`) before believing in it.
+        """
+        _needed()
         if self.place.folder is not None:
-            attributes = None
-        with _said(f"object {key}"), path.open("rb") as file:
+            self._put(key, path, None)
+            _sync(self.place.folder, key)
+            return
+        given = self._settings
+        attributes = {"Storage-Class": given.s3_storage_class} if given.s3_storage_class else None
+        for attempt in range(given.s3_retries + 1):
+            try:
+                self._put(key, path, attributes)
+            except ArchiveError as error:  # a conditional write whose answer is lost is not tried again by the library
+                if error.final or attempt == given.s3_retries:
+                    raise
+                sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
+            else:
+                return
+
+    def _put(self, key: str, path: Path, attributes: Any) -> None:
+        import obstore  # noqa: PLC0415 - an optional part
+        from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - an optional part
+
+        found = suppress(AlreadyExistsError, FileExistsError)  # the answer of an earlier try was lost
+        with _said(f"object {key}"), path.open("rb") as file, found:
             # In one piece: what a kill leaves of a multipart upload is invisible to listing, and is paid for.
             obstore.put(self._store, key, file, mode="create", use_multipart=False, attributes=attributes)
-        if self.place.folder is not None:
-            _sync(self.place.folder, key)
 
     def digest(self, key: str) -> tuple[str, int]:
         """SHA-256 (hex) and size of an object, read whole."""
@@ -275,7 +296,7 @@ def _sync(folder: Path, key: str) -> None:
 
 def _missing(key: str) -> ArchiveError:
     error = ArchiveError(f"object {key} is missing", hint="Run `tracemill archive verify`; restore it from a copy.")
-    error.missing = True
+    error.missing = error.final = True
     return error
 
 
@@ -297,9 +318,11 @@ def _said(what: str) -> Iterator[None]:
     except (AlreadyExistsError, FileExistsError) as error:
         raise ArchiveError(f"{what} exists already") from error
     except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise ArchiveError(
+        refused = ArchiveError(
             f"{what}: access is refused", hint="Check s3_access_key, s3_secret_key and the bucket's policy."
-        ) from error
+        )
+        refused.final = True
+        raise refused from error
     except (BaseError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArchiveError(f"{what}: {first[:300]}", hint="Nothing left the database; run it again.") from error
