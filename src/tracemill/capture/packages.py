@@ -91,7 +91,7 @@ def read_package(file: BinaryIO, limits: PackageLimits, *, contents: bool = True
             raise RecordError("too_large", f"the package holds more than {limits.bytes_total} bytes")
         found = _judged(header, names, limits)
         fits = header.size <= limits.file_bytes
-        raw = stream.read(header.size if fits else _HEAD) if contents and found is not None else b""
+        raw = stream.read(header.size if fits else min(header.size, _HEAD)) if contents and found is not None else b""
         stream.skip(header.size - len(raw) + -header.size % _BLOCK)
         if isinstance(found, Reject):
             yield Reject(found.place, found.reason, found.message, raw or found.place.encode())
