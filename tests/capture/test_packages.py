@@ -217,5 +217,5 @@ def test_nothing_but_a_reason_comes_of_damage(noise: bytes, at: int, packed: boo
 
 
 def test_names_are_shown_as_text_of_one_line() -> None:
-    assert shown("a\n\x00\udcff\x7f") == "a\\x0a\\x00\\udcff\\x7f"
+    assert shown("a\n\x00\udcff\x7f\u202ex") == "a\\n\\x00\\udcff\\x7f\\u202ex"
     assert len(shown("x" * 5000)) == 301

@@ -101,9 +101,8 @@ def read_package(file: BinaryIO, limits: PackageLimits, *, contents: bool = True
 
 def shown(name: str) -> str:
     """A name from a package as it may stand in a message: one line, short, and never more than text."""
-    plain = name.encode("utf-8", "backslashreplace").decode()
-    plain = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", plain)
-    return plain if len(plain) <= 300 else f"{plain[:300]}…"
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name[:300])
+    return plain if len(name) <= 300 else f"{plain}…"
 
 
 def _unless_nested(member: Member) -> Member | Reject:
