@@ -1,4 +1,4 @@
-"""Receiving one file of a multipart form: bounded as it arrives, held in memory while small and in an unnamed file after that."""
+"""Receiving one file of a multipart form: bounded as it arrives, in memory while it is small, else in an unnamed file."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ _SESSION = re.compile(rf"{METADATA}/session_[^/]*\.json")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record of a package or why something in it is none; ``file`` is the file's name there, ``size`` the bytes read for it.
+    """A record of a package or why something in it is none; ``file`` is the file's name there, ``size`` the bytes
+    read for it (of a Gepeto tree's record, an average).
 
     ``stated_id`` says that the record's id is the sender's and not made of its content: with another body it is a conflict.
     ``record`` is None for a file that holds none and needs none.
@@ -103,17 +104,19 @@ class _Tree:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._names: list[str] = []
+        self._bytes = 0
 
     def add(self, member: Member) -> None:
         """Keep a part."""
         (self._root / f"{len(self._names)}.part").write_bytes(member.raw)
         self._names.append(member.name)
+        self._bytes += len(member.raw)
 
     def entries(self, context: ImportContext, exporter_identity: str | None) -> Iterator[Entry]:
         """The records of all parts. Reading them again from a package of other order gives the same."""
         if not self._names:
             return
-        placed = self._place()
+        placed, each = self._place(), self._bytes // len(self._names)
         platform = context.platform or "gepeto"
         for found in read_tree(self._root, platform=platform, pseudonymize=context.pseudonymize):
             if isinstance(found, Reject):
@@ -123,7 +126,7 @@ class _Tree:
                 yield Entry(name, len(raw), Reject(name, found.reason, found.message, raw))
             else:
                 foreign = found.producer == PRODUCER
-                yield Entry(METADATA, 0, _marked(found, exporter_identity if foreign else None))
+                yield Entry(METADATA, each, _marked(found, exporter_identity if foreign else None))
 
     def _place(self) -> dict[str, str]:
         """Put the parts where the tree has them; returns the name each came with by the place it has now."""

@@ -1,12 +1,13 @@
-"""The receiving side of Lightspeed's exporter and of ``tracemill ship``: packages of files, at the path of Red Hat's ingress."""
+"""Packages of files from Lightspeed's exporter and from ``tracemill ship``, at the path of Red Hat's ingress."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -22,10 +23,12 @@ from tracemill.core.settings import Settings
 from tracemill.server.access import needs
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
+from tracemill.server.observe import place_of
 from tracemill.server.uploads import received_file
 from tracemill.store.base import Refusal
 from tracemill.store.hot import HotStore
 
+logger = logging.getLogger("tracemill.server")
 router = APIRouter(tags=["Lightspeed"])
 SOURCE = "ingress"
 FIELD = "file"
@@ -65,20 +68,19 @@ async def upload(request: Request, principal: Annotated[Principal, needs("ingest
     limits = _limits(context.settings)
     identity = _identity(request.headers.get("user-agent", ""))
     about = ImportContext(pseudonymize=context.pseudonymizer.user, platform=principal.project)
-    async with received_file(request, FIELD, limits.bytes_total, _is_package) as received:
-        try:
-            files = await context.run(check_package, received.file, limits)
-        except RecordError as error:
-            status = 400 if error.reason == "malformed" else 413
-            raise ApiError(status, error.reason, error.message, hint="Nothing of it was stored.") from None
-        if not files:
-            raise ApiError(422, "invalid", "the package holds no file", param=FIELD)
-        received.file.seek(0)
-        entries = package_entries(received.file, limits, about, identity)
-        try:
-            counts = await _stored(context, principal, entries)
-        finally:
-            await context.run(entries.close)
+    try:
+        async with received_file(request, FIELD, limits.bytes_total, _is_package) as received:
+            files = await _checked(context, received.file, limits)
+            entries = package_entries(received.file, limits, about, identity)
+            try:
+                counts = await _stored(context, principal, entries)
+            finally:
+                await context.run(entries.close)
+    except OSError as error:
+        logger.error("package_not_kept", extra={"fields": {"place": place_of(error)}})
+        raise ApiError(
+            503, "unavailable", "the server has no room to unpack it", headers={"Retry-After": "60"}
+        ) from None
     answer = {
         "request_id": request.scope["tracemill_request_id"],
         "upload": {
@@ -89,6 +91,19 @@ async def upload(request: Request, principal: Annotated[Principal, needs("ingest
         },
     }
     return Response(encode_json_plain(answer), 202, media_type="application/json")
+
+
+async def _checked(context: Context, file: BinaryIO, limits: PackageLimits) -> int:
+    """How many files a package has, once it is known to be whole. Raises ApiError (400, 413, 422)."""
+    try:
+        files = await context.run(check_package, file, limits)
+    except RecordError as error:
+        status = 400 if error.reason == "malformed" else 413
+        raise ApiError(status, error.reason, error.message, hint="Nothing of it was stored.") from None
+    if not files:
+        raise ApiError(422, "invalid", "the package holds no file", param=FIELD)
+    file.seek(0)
+    return files
 
 
 def _limits(settings: Settings) -> PackageLimits:
