@@ -25,12 +25,12 @@ from tracemill.core.pseudonym import Pseudonymizer
 from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, Step
 
 CONTEXT = ImportContext(pseudonymize=Pseudonymizer(b"1" * 32).user)
-TRANSCRIPT = {
+TRANSCRIPT: dict[str, Any] = {
     "metadata": {"user_id": "ada", "conversation_id": "c-1", "timestamp": "2026-03-01T10:00:00+00:00", "model": "m"},
     "redacted_query": "Why?",
     "llm_response": "Because.",
 }
-FEEDBACK = {
+FEEDBACK: dict[str, Any] = {
     "user_id": "ada",
     "timestamp": "2026-03-01 10:01:00+00:00",
     "conversation_id": "c-1",
@@ -179,3 +179,45 @@ def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_files_are_counted_before_anything_is_read() -> None:
     counted: Callable[..., int] = check_package
     assert counted(io.BytesIO(tar(("a.json", b"1"), ("../b", b"2"))), PackageLimits()) == 2
+
+
+odd = json_values | st.sampled_from(
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "\ud800", "\x00", 1e308, 2**70]
+)
+documents = st.dictionaries(
+    st.sampled_from(
+        [
+            *TRANSCRIPT,
+            *FEEDBACK,
+            *TRANSCRIPT["metadata"],
+            "session_id",
+            "events",
+            "trajectory",
+            "tracemill",
+            "answer",
+            "user_name",
+        ]
+    ),
+    odd | st.dictionaries(st.sampled_from([*TRANSCRIPT["metadata"], "id", "type", "role", "content"]), odd),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
+@given(first=documents, second=documents)
+def test_odd_files_are_records_or_rejects(first: Any, second: Any) -> None:
+    names = (
+        *(
+            "transcripts/u/c/1.json",
+            "feedback/2.json",
+            "chat_contexts/1/context_x.json",
+            "predictions/1/prediction_x.json",
+        ),
+        *("metadata/record_x.json", "metadata/steps/i/record_y.json", "records/1.jsonl"),
+    )
+    changed = {**TRANSCRIPT, **second, "metadata": {**TRANSCRIPT["metadata"], **first}}
+    for content in (first, second, changed, {**FEEDBACK, **first}):
+        for entry in entries(*((name, as_bytes(content)) for name in names), exporter_identity="cluster-7"):
+            if isinstance(entry.record, Reject):
+                assert entry.record.reason in ("invalid", "malformed", "too_deep", "not_json")
+            elif entry.record is not None:
+                encode(entry.record)

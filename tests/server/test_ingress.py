@@ -227,19 +227,28 @@ def test_forms_that_are_none(serve: Serve) -> None:
     assert counts(post(served, form(("metadata", "application/json", b"{}"), right), **kind)) == (1, 1, 0, 0)
 
 
-def test_two_servers_store_a_package_once(serve: Serve) -> None:
-    servers = [serve(), serve()]
-    files = [
-        (f"transcripts/u/c/{number}.json", as_bytes({**TRANSCRIPT, "llm_response": f"{number}"}))
-        for number in range(700)
-    ]
-    package = packed(*files)
+def stored_once(servers: list[Served]) -> None:
+    turns = ({**TRANSCRIPT, "llm_response": f"{number}"} for number in range(700))
+    package = packed(*((f"transcripts/u/c/{number}.json", as_bytes(turn)) for number, turn in enumerate(turns)))
     with ThreadPoolExecutor(4) as pool:
         replies = list(pool.map(lambda number: counts(send(servers[number % 2], package)), range(4)))
     assert [(read, rejected) for read, _, _, rejected in replies] == [(700, 0)] * 4
     assert sum(stored for _, stored, _, _ in replies) == 700
     assert sum(duplicates for _, _, duplicates, _ in replies) == 2100
     assert len(servers[0].records()) == 700
+
+
+def test_two_servers_store_a_package_once(serve: Serve) -> None:
+    stored_once([serve(), serve()])
+
+
+def test_two_servers_over_one_postgresql_store_a_package_once(serve: Serve, postgres: str) -> None:
+    import psycopg  # an optional package; the fixture skips where it is missing
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE ingress")
+    database = postgres.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", "/ingress?")
+    stored_once([serve(database=database), serve(database=database)])
 
 
 def test_a_large_package_goes_through_a_file(serve: Serve) -> None:

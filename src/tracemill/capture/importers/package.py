@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,6 +81,8 @@ def _entries(member: Member, context: ImportContext, exporter_identity: str | No
     name, raw, size = shown(member.name), member.raw, len(member.raw)
     if _LIGHTSPEED.fullmatch(member.name):
         found = read_file(raw, name, user=context.pseudonymize, platform=context.platform or "lightspeed")
+        if not isinstance(found, Reject) and not _storable(found.time):
+            found = Reject(name, "invalid", "the timestamp is outside of the years 1 to 9999 in UTC", raw)
         yield Entry(name, size, _marked(found, exporter_identity))
     elif _RECORDS.fullmatch(member.name):
         for number, line in enumerate(io.BytesIO(raw.removeprefix(b"\xef\xbb\xbf")), 1):
@@ -90,6 +93,14 @@ def _entries(member: Member, context: ImportContext, exporter_identity: str | No
     else:
         message = "no file of this name is known; known are transcripts/, feedback/, records/ and a Gepeto tree's"
         yield Entry(name, size, Reject(name, "unknown_file", message, raw))
+
+
+def _storable(time: datetime) -> bool:
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def _marked(found: Imported, exporter_identity: str | None) -> Imported:
