@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socket
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -261,3 +264,24 @@ def test_a_large_package_goes_through_a_file(serve: Serve) -> None:
     package = packed(*noise)
     assert len(package) > 8 * 2**20
     assert counts(send(served, package)) == (8, 8, 0, 0)
+
+
+def test_no_room_to_unpack_is_told_and_nothing_is_lost(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve()
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+        reply = send(served, packed(TURN))
+        assert error_of(reply) == (503, "unavailable")
+        assert reply.headers["Retry-After"] == "60"
+    assert counts(send(served, packed(TURN))) == (1, 1, 0, 0)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve) -> None:
+    served = serve(request_timeout_seconds=0.3)
+    address = urlsplit(served.url)
+    with socket.create_connection((str(address.hostname), address.port or 0), timeout=30) as connection:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n--x\r\n".encode())
+        assert b" 408 " in connection.recv(4096).partition(b"\r\n")[0]
