@@ -165,6 +165,8 @@ def test_bombs() -> None:
     assert refusal(zeros, PackageLimits(bytes_total=10**6)) == "too_large"
     members = b"".join(gzip.compress(tar((f"{number}.json", bytes(900_000)))) for number in range(12))
     assert refusal(members) == "too_large"  # each a thousandth of what it unpacks to
+    padded = tar(("a.json", b"1")) + bytes(3_000_000)  # the mark of the end without end
+    assert refusal(gzip.compress(padded), PackageLimits(bytes_total=1000, files=1, ratio=10**9)) == "too_large"
     many = tar(*((f"{number}.json", b"") for number in range(6)))
     assert refusal(many, SMALL) == "too_many_files"
     folders = tar(*((entry(f"{number}", tarfile.DIRTYPE), b"") for number in range(6)))

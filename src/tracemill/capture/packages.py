@@ -262,7 +262,7 @@ class _Stream:
         self._given += len(chunk)
         if self._given > self._limit:
             raise RecordError("too_large", f"the package unpacks to more than {self._limit} bytes")
-        if self._gzip and self._given > max(_FREE, self._taken * self._ratio):
+        if self._given > max(_FREE, self._taken * self._ratio):
             raise RecordError("too_large", f"the package unpacks to more than {self._ratio} times its size")
         self._ready += chunk
         return bool(chunk)
