@@ -162,6 +162,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 100
     batch_max_records: Annotated[int, Meta(ge=1), _also("Records the server takes in one request at most.")] = 10_000
     page_max_records: Annotated[int, Meta(ge=1), _also("Records the server gives in one page at most.")] = 1000
+    package_max_bytes: Annotated[
+        int, Meta(ge=_MIB), _also("Size of an uploaded package at most, as sent, and of the files in it together.")
+    ] = 128 * _MIB
+    package_file_max_bytes: Annotated[
+        int, Meta(ge=1024), _also("A file of an uploaded package that is larger is refused, its mates are taken.")
+    ] = 64 * _MIB
+    package_max_files: Annotated[int, Meta(ge=1), _also("Files and folders in an uploaded package at most.")] = 100_000
     request_timeout_seconds: Annotated[
         float, Meta(gt=0), _also("Longest time a client may take to send a request's body.")
     ] = 60.0

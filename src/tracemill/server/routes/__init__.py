@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracemill.server.routes import feedback, health, langsmith, lightspeed, openai, otlp, peers, records
+from tracemill.server.routes import feedback, health, ingress, langsmith, lightspeed, openai, otlp, peers, records
 
-FAMILIES = (records, otlp, openai, langsmith, lightspeed, feedback, peers, health)
+FAMILIES = (records, otlp, openai, langsmith, lightspeed, ingress, feedback, peers, health)
 """Every family, in the order the documentation lists them."""
