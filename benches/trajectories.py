@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,27 @@ def logged_calls() -> Iterator[Interaction]:
                 input_tokens=900 + 60 * turn,
                 output_tokens=40,
             )
+
+
+def real_turns() -> Iterator[Interaction]:
+    """Every question of the real trajectories with the answer to it, each as a conversation of its own."""
+    number = 0
+    for run in json.loads(REAL.read_bytes()):
+        for asked, answer in pairwise(run["traj"]):
+            if asked["role"] == "user" and answer["role"] == "assistant":
+                number += 1
+                yield Interaction(
+                    **_base(number),
+                    platform="airline",
+                    conversation_id=derived_id("turn", number),
+                    model=_MODEL,
+                    messages=[asked],
+                    response=answer,
+                    success=True,
+                    duration_ms=400.0 + number % 700,
+                    input_tokens=90 + number % 60,
+                    output_tokens=40,
+                )
 
 
 def single_turns(count: int, seed: int = 7) -> Iterator[Interaction]:

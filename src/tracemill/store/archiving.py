@@ -31,7 +31,7 @@ from tracemill.store.chains import Trail
 from tracemill.store.cold import catalogue
 from tracemill.store.cold.objects import Objects
 from tracemill.store.engine import reading
-from tracemill.store.leaving import Seen, in_partition, leave, unchanged
+from tracemill.store.leaving import Producers, Seen, in_partition, leave, unchanged
 from tracemill.store.names import CHUNK
 from tracemill.store.rows import named_columns
 from tracemill.store.tables import records
@@ -119,6 +119,7 @@ class Archiver:
         self._store = store
         self._objects = objects
         self.folder = folder
+        self._producers = Producers()
 
     # -- what is old enough
 
@@ -220,7 +221,7 @@ class Archiver:
                     raise _Moved
                 if not catalogue.change(connection, sealed, "pending"):
                     raise _Moved
-                leave(connection, self._store.reader, seen, self._store.settings.part_threshold_bytes)
+                leave(connection, self._store.reader, seen, self._store.settings.part_threshold_bytes, self._producers)
                 _say(progress, "leaving")
             _say(progress, "committed")
         except BaseException as error:

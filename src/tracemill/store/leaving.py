@@ -15,7 +15,7 @@ from tracemill.store.parts import PartWriter, references, release
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import Rollup, referenced
 from tracemill.store.rows import named_columns
-from tracemill.store.tables import chains, names, records
+from tracemill.store.tables import chains, counters, names, records
 from tracemill.store.writer import advance
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -46,7 +46,39 @@ def unchanged(connection: Connection, seen: Sequence[Seen]) -> bool:
     return True
 
 
-def leave(connection: Connection, reader: Reader, seen: Sequence[Seen], part_threshold: int) -> None:
+class Producers:
+    """The numbers of all producers' names, which no index gives: read whole once, then only of newer rows.
+
+    Rows come to older places only where the generation says so, and then all are read again.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: set[int] = set()
+        self._generation, self._place = -1, 0
+
+    def numbers(self, connection: Connection) -> set[int]:
+        """As of this transaction, or some more: of rows that are gone."""
+        generation = _counter(connection, "generation")
+        if generation != self._generation:
+            self._numbers, self._place, self._generation = set(), 0, generation
+        newest = _counter(connection, "place")
+        statement = select(records.c.producer).where(records.c.place > self._place).distinct()
+        self._numbers.update(number for (number,) in connection.execute(statement))
+        self._place = newest
+        return self._numbers
+
+    def left(self) -> None:
+        """Rows left, and nothing else was changed: what is known stands."""
+        self._generation += 1
+
+
+def _counter(connection: Connection, name: str) -> int:
+    return connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar() or 0
+
+
+def leave(
+    connection: Connection, reader: Reader, seen: Sequence[Seen], part_threshold: int, producers: Producers
+) -> None:
     """Take sealed rows out of the database in the transaction of ``connection``.
 
     A row that stays and continued one that goes gets the shared messages back; its ``shared`` goes on saying how many
@@ -76,8 +108,9 @@ def leave(connection: Connection, reader: Reader, seen: Sequence[Seen], part_thr
         own_keys = [key for key, record in connection.execute(found) if record in going]
         connection.execute(delete(chains).where(chains.c.key.in_(own_keys)))
     release(connection, uses)
-    _drop_names(connection, numbers)
+    _drop_names(connection, numbers, producers)
     advance(connection, "generation", 1)
+    producers.left()
 
 
 def _detach(connection: Connection, reader: Reader, child: Any, rollup: Rollup, part_threshold: int) -> Counter[int]:
@@ -99,18 +132,18 @@ def _detach(connection: Connection, reader: Reader, child: Any, rollup: Rollup, 
     return references(old)
 
 
-def _drop_names(connection: Connection, numbers: set[int]) -> None:
-    """Remove those names that nothing in the database refers to any more."""
-    left = numbers - set(referenced(connection))
+def _drop_names(connection: Connection, numbers: set[int], producers: Producers) -> None:
+    """Remove those names of people and conversations that nothing in the database refers to any more.
+
+    The same text may name a platform or a model (the roll-ups know those) or a producer.
+    """
+    left = numbers - set(referenced(connection)) - producers.numbers(connection)
     for column in _OWN_NAMES:
         wanted = sorted(left)
         for start in range(0, len(wanted), CHUNK):
             chunk = wanted[start : start + CHUNK]
             statement = select(records.c[column]).where(records.c[column].in_(chunk)).distinct()
             left -= {number for (number,) in connection.execute(statement)}
-    for column in ("producer", "platform", "model"):
-        if left:
-            left -= {number for (number,) in connection.execute(select(records.c[column]).distinct())}
     wanted = sorted(left)
     for start in range(0, len(wanted), CHUNK):
         connection.execute(delete(names).where(names.c.id.in_(wanted[start : start + CHUNK])))

@@ -189,6 +189,7 @@ class Writer:
             candidates = [Candidate(at, item, msgspec.msgpack.decode(item)) for at, item in enumerate(items)]
             self._store(connection, candidates, [(place, shared) for place, _, shared, _ in chunk])
             self._note_sizes(connection, candidates, {place: size for place, _, _, size in chunk})
+        advance(connection, "generation", 1)
 
     def _note_sizes(self, connection: Connection, candidates: list[Candidate], before: dict[int, int]) -> None:
         """Have the roll-ups count what bodies take now; ``before`` is what they took, by place, in the candidates' order."""
