@@ -86,9 +86,9 @@ def main() -> None:
         [measure(*case) for case in _cases()],
         [
             "Raw JSON is each record as one line; gzip is each record by itself.",
-            "Hot is the whole database file after closing: rows, indexes, dictionaries, roll-ups. Cold is the archive's objects.",
+            "Hot is the whole database file after closing, indexes and roll-ups included. Cold is the archive's objects.",
             "Real single turns are each question of the real trajectories with the answer to it, and nothing before it.",
-            "Random words have no grammar to compress: about 1.4 bytes a letter-pair remain whatever the format.",
+            "Random words share nothing and follow no grammar: their own entropy bounds what any format can do.",
             "gzip in hex is each record by itself, as one of the systems we unite keeps large workflows.",
         ],
     )

@@ -29,9 +29,19 @@ from tracemill.core.codec import encode_plain
 from tracemill.core.foreign import trace_record_id
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import role, text
-from tracemill.core.records import AnnotatorKind, Feedback, FeedbackKind, Interaction, Message, Step, Validation
+from tracemill.core.records import (
+    AnnotatorKind,
+    AnyRecord,
+    Feedback,
+    FeedbackKind,
+    Interaction,
+    Message,
+    Step,
+    Validation,
+)
 from tracemill.store.base import Filter, Store
 
+_FEW = 100
 POSITIVE_RATING, NEGATIVE_RATING = 4, 2
 """A rating of at least 4 of 5 is positive, of at most 2 negative; 3 is neither."""
 
@@ -235,7 +245,7 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
             attachments.unmatched.append(Unmatched(record.id, record.platform, "no_link"))
     _resolve(store, of_steps, attachments, up_to)
     if pending:
-        _match(store.scan(Filter(types=("interaction",), up_to=up_to)), conversations, pending)
+        _match(_of_conversations(store, conversations, up_to), conversations, pending)
     for item in pending:
         found = _choose(item)
         if isinstance(found, str):
@@ -244,6 +254,15 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
             attachments.add(found.id, item.entry)
     attachments.unmatched.sort(key=lambda unmatched: unmatched.id)
     return attachments
+
+
+def _of_conversations(store: Store, conversations: set[str], up_to: int | None) -> Iterator[AnyRecord]:
+    """The interactions of some conversations: looked up where they are few, else picked out of all there are."""
+    if len(conversations) > _FEW:
+        yield from store.scan(Filter(types=("interaction",), up_to=up_to))
+        return
+    for conversation in sorted(conversations):
+        yield from store.scan(Filter(types=("interaction",), conversation_id=conversation, up_to=up_to))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,17 @@ Counted per platform, over interactions:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tracemill.core.records import Interaction
-from tracemill.feedback.attach import Attached, Attachments, attach
+from tracemill.feedback.attach import Attached, attach
 from tracemill.store.base import Filter, Store
 
 REQUIRED = {"examples": 50, "successful": 30, "with_feedback": 10, "quality": 20}
 WEIGHTS = {"examples": 25, "successful": 25, "with_feedback": 20, "quality": 30}
 REQUIRED_SCORE = 70
+_AT_ONCE = 500
 _ADVICE = {
     "examples": "capture {missing} more interactions with an answer",
     "successful": "{missing} more successful interactions are needed; say of each whether it succeeded",
@@ -77,24 +78,54 @@ class Readiness:
         }
 
 
-def readiness(store: Store, platform: str, *, attachments: Attachments | None = None) -> Readiness:
-    """The readiness of a platform. One pass over its interactions; raises what the store raises."""
-    attached = attachments if attachments is not None else attach(store)
-    found = store.scan(Filter(types=("interaction",), platforms=(platform,)))
-    return measure(platform, (record for record in found if isinstance(record, Interaction)), attached)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What people said of one platform's examples: of how many, and how many of those are of quality."""
+
+    with_feedback: int = 0
+    quality: int = 0
 
 
-def measure(platform: str, interactions: Iterable[Interaction], attachments: Attachments) -> Readiness:
-    """The same of interactions at hand."""
+def judged(store: Store) -> dict[str, Judged]:
+    """What people said, by platform. Reads every feedback and validation, and the interactions they are about."""
+    attachments = attach(store)
+    targets = sorted(attachments.targets())
+    found: dict[str, dict[str, int]] = {}
+    for start in range(0, len(targets), _AT_ONCE):
+        for record in store.get_many(targets[start : start + _AT_ONCE]).values():
+            if isinstance(record, Interaction):
+                own = found.setdefault(record.platform or "", dict.fromkeys(REQUIRED, 0))
+                _count(record, attachments.of(record.id), own)
+    return {name: Judged(own["with_feedback"], own["quality"]) for name, own in found.items()}
+
+
+def readiness(store: Store, platform: str, known: Mapping[str, Judged] | None = None) -> Readiness:
+    """The readiness of a platform, by sums and by what people said (``known``, where it is at hand). Raises StoreError."""
+    rows = [row for row in store.daily(platform=platform) if row.type == "interaction"]
     counts = dict.fromkeys(REQUIRED, 0)
-    for interaction in interactions:
-        if interaction.response is None and interaction.artifact is None:
-            continue
-        attached = attachments.of(interaction.id)
-        counts["examples"] += 1
-        counts["successful"] += interaction.success is True
-        counts["with_feedback"] += bool(attached.feedback)
-        counts["quality"] += is_quality(interaction, attached)
+    if any(row.answered is None or row.answered_well is None for row in rows):
+        attachments = attach(store)
+        for record in store.scan(Filter(types=("interaction",), platforms=(platform,))):
+            if isinstance(record, Interaction):
+                _count(record, attachments.of(record.id), counts)
+        return _readiness(platform, counts)
+    said = (judged(store) if known is None else known).get(platform, Judged())
+    counts["examples"] = sum(row.answered or 0 for row in rows)
+    counts["successful"] = sum(row.answered_well or 0 for row in rows)
+    counts |= {"with_feedback": said.with_feedback, "quality": said.quality}
+    return _readiness(platform, counts)
+
+
+def _count(interaction: Interaction, attached: Attached, counts: dict[str, int]) -> None:
+    if interaction.response is None and interaction.artifact is None:
+        return
+    counts["examples"] += 1
+    counts["successful"] += interaction.success is True
+    counts["with_feedback"] += bool(attached.feedback)
+    counts["quality"] += is_quality(interaction, attached)
+
+
+def _readiness(platform: str, counts: dict[str, int]) -> Readiness:
     score = sum(WEIGHTS[name] * min(1.0, counts[name] / REQUIRED[name]) for name in REQUIRED)
     gates = [Gate(name, counts[name], REQUIRED[name]) for name in REQUIRED]
     gates.append(Gate("score", round(score, 1), REQUIRED_SCORE))

@@ -6,29 +6,29 @@ Prices are assumptions and stated in the answer (:mod:`tracemill.insight.costs`)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from tracemill.core.archive import ArchivedFile
 from tracemill.core.ids import from_microseconds, now
-from tracemill.feedback.attach import attach
 from tracemill.insight.costs import Sizes, advice, costs
-from tracemill.insight.readiness import readiness
+from tracemill.insight.readiness import Judged, readiness
 from tracemill.store.base import DailyRow
 from tracemill.store.tiered import TieredStore
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
-def storage_statistics(store: TieredStore, *, platform: str | None = None) -> dict[str, Any]:
-    """Overview, storage, costs, platforms, readiness and recommendations. Raises what the store raises."""
+def storage_statistics(
+    store: TieredStore, said: Mapping[str, Judged], *, platform: str | None = None
+) -> dict[str, Any]:
+    """Overview, storage, costs, platforms, readiness and recommendations; ``said`` is what people said. Raises StoreError."""
     rows = store.daily(platform=platform)
     files = [file for file in store.archived_files() if platform in (None, file.platform)]
     interactions = [row for row in rows if row.type == "interaction"]
-    attachments = attach(store)
     names = sorted({row.platform for row in interactions})
-    ready = {name: readiness(store, name, attachments=attachments) for name in names}
+    ready = {name: readiness(store, name, said) for name in names}
     with_feedback = {name: _gate(ready[name].gates, "with_feedback") for name in names}
     sizes = _sizes(store, rows, files)
     archived_turns = sum(file.types.get("interaction", 0) for file in files)

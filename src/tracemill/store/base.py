@@ -81,7 +81,8 @@ class DailyRow:
 
     ``label`` is the model that answered for an interaction, the kind for a feedback, and empty otherwise. ``duration_ms``
     is a sum over the ``timed`` records that stated one. ``raw_bytes`` is what the records take encoded whole,
-    ``stored_bytes`` what their bodies take in the store without what they share.
+    ``stored_bytes`` what their bodies take in the store without what they share. ``answered`` are interactions with a response
+    or an artifact, ``answered_well`` those of them that succeeded; None where nobody counted them then.
     """
 
     day: date
@@ -98,6 +99,8 @@ class DailyRow:
     timed: int
     raw_bytes: int
     stored_bytes: int
+    answered: int | None
+    answered_well: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -409,6 +409,13 @@ class HotStore:
         with reading(self._engine) as connection:
             return int(connection.execute(select(counters.c.value).where(counters.c.name == "place")).scalar() or 0)
 
+    def state(self) -> tuple[int, int]:
+        """Two numbers that change with whatever is stored, removed or brought back; moving to the archive may change them."""
+        wanted = select(counters.c.name, counters.c.value).where(counters.c.name.in_(("place", "generation")))
+        with reading(self._engine) as connection:
+            found = {name: int(value) for name, value in connection.execute(wanted)}
+        return found.get("place", 0), found.get("generation", 0)
+
     def daily(self, *, platform: str | None = None) -> list[DailyRow]:
         """See :class:`tracemill.store.base.Store`."""
         with self._reader.lock, reading(self._engine) as connection:

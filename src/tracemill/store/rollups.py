@@ -29,6 +29,8 @@ _DAILY = (
     "timed",
     "raw_bytes",
     "stored_bytes",
+    "answered",
+    "answered_well",
 )
 _TOOLS = ("called", "ran", "failed", "duration_ms", "timed")
 NO_NAME = 0
@@ -62,6 +64,9 @@ class Rollup:
             sums[7] += sign
         sums[8] += sign * raw
         sums[9] += sign * stored
+        if plain.get("response") is not None or plain.get("artifact") is not None:
+            sums[10] += sign
+            sums[11] += sign * (success is True)
         if tag == "interaction":
             for tool, count in called_tools(plain, new_messages).items():
                 self._tools[day, platform, column_text(tool)][0] += self._sign * count

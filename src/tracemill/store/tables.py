@@ -133,6 +133,8 @@ daily = Table(
     Column("timed", BigInteger, nullable=False),
     Column("raw_bytes", BigInteger, nullable=False),
     Column("stored_bytes", BigInteger, nullable=False),
+    Column("answered", BigInteger),  # both NULL in rows older than revision 0003: nobody counted
+    Column("answered_well", BigInteger),
     sqlite_with_rowid=False,
 )
 

@@ -35,7 +35,7 @@ from tracemill.export.places import note_external
 from tracemill.export.write import ExportReport, export_version
 from tracemill.feedback.attach import attach
 from tracemill.insight.health import Health, examine
-from tracemill.insight.readiness import Readiness, readiness
+from tracemill.insight.readiness import Judged, Readiness, judged, readiness
 from tracemill.insight.report import write_html
 from tracemill.insight.statistics import Statistics, collect_statistics
 from tracemill.insight.storage import storage_statistics
@@ -85,6 +85,7 @@ class Workspace:
         self.path = path
         self.settings = settings
         self.store = store
+        self._said: tuple[tuple[int, int], dict[str, Judged]] | None = None
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, settings: Settings | None = None) -> Workspace:
@@ -195,11 +196,18 @@ class Workspace:
 
     def readiness(self, platform: str) -> Readiness:
         """Whether a platform's records are enough to train on; see :mod:`tracemill.insight.readiness`."""
-        return readiness(self.store, platform)
+        return readiness(self.store, platform, self._judged())
 
     def storage_statistics(self, platform: str | None = None) -> dict[str, Any]:
         """What is stored, what it costs, and what to do next; see :mod:`tracemill.insight.storage`."""
-        return storage_statistics(self.store, platform=platform)
+        return storage_statistics(self.store, self._judged(), platform=platform)
+
+    def _judged(self) -> dict[str, Judged]:
+        """What people said, read anew only when something was stored or removed since."""
+        state = self.store.state()
+        if self._said is None or self._said[0] != state:
+            self._said = (state, judged(self.store))
+        return self._said[1]
 
     def write_report(self, path: Path, *, platform: str | None = None) -> Statistics:
         """Write the report as one HTML file, and give the statistics it shows."""

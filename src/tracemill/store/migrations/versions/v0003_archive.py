@@ -18,8 +18,10 @@ GRANTS = {
 
 
 def upgrade() -> None:
-    """Make the tables; let nobody change an audit entry."""
+    """Make the tables; let nobody change an audit entry; count answered interactions from now on."""
     _tables()
+    for name in ("answered", "answered_well"):  # NULL where there are rows: what was counted before is not known
+        op.add_column("daily", sa.Column(name, sa.BigInteger()))
     if op.get_bind().dialect.name == "postgresql":
         for table, rights in GRANTS.items():
             op.execute(f"GRANT {rights} ON {table} TO {ROLE}")
