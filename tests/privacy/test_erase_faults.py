@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,8 +128,11 @@ def test_erasure_raced_with_archiving_restoring_and_building(world: tuple[Path, 
     assert_gone(path, ann, bob)
 
 
-def test_an_erasure_that_cannot_reach_a_place_stays_open_and_says_so(world: tuple[Path, Person, Person]) -> None:
+def test_an_erasure_that_cannot_reach_a_place_stays_open_and_says_so(
+    world: tuple[Path, Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, ann, bob = world
+    monkeypatch.setattr("tracemill.dataset.erase._PATIENCE", 0.05)
     with opened(path) as workspace:
         with locked(path / "datasets" / "default", "building"), pytest.raises(TracemillError):
             workspace.erase("user", "ann")
@@ -144,3 +148,28 @@ def test_what_nobody_can_remove_is_named(world: tuple[Path, Person, Person], mon
     with opened(path) as workspace, pytest.raises(ErasureError, match="Lightspeed transcripts"):
         workspace.erase("user", "ann")
     assert hits(path / "transcripts", {"canary": ann.canary.encode()}) != []
+
+
+def test_a_database_restored_from_a_backup_loses_again_what_was_erased(
+    world: tuple[Path, Person, Person], tmp_path: Path
+) -> None:
+    path, ann, bob = world
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    shutil.copy(path / "store.db", backup)
+    shutil.copytree(path / "archive", backup / "archive")
+    with opened(path) as workspace:
+        workspace.erase("user", "ann")
+    shutil.rmtree(path / "archive")
+    shutil.copytree(backup / "archive", path / "archive")
+    shutil.copy(backup / "store.db", path)
+    with opened(path) as workspace:
+        assert workspace.store.known(ann.ids) == set(ann.ids)  # as the backup had it
+        workspace.maintain()
+        assert workspace.store.known(ann.ids) == set()
+        assert workspace.store.append(ann.records).stored == 0
+        assert workspace.maintain().erasures == {}
+        assert workspace.store.known(bob.ids) == set(bob.ids)
+        assert workspace.store.verify() == workspace.verify_archive() == []
+    shutil.rmtree(backup)
+    assert hits(path, ann.needles()) == []

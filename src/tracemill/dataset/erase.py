@@ -22,6 +22,8 @@ from tracemill.dataset.files import locked, write_whole
 from tracemill.dataset.version import TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
+_PATIENCE = 60.0
+"""Seconds to wait for a build or an export that is under way: what it makes has to be looked at too."""
 EXPORT = "export.json"
 MODELS = "models.jsonl"
 _fate = msgspec.json.Decoder(Fate).decode
@@ -42,7 +44,7 @@ class VersionsPlace:
         """Tombstone each version that read any of the records. Raises DatasetError while one is being built."""
         rows = versions = builds = 0
         for folder in self._datasets():
-            with locked(folder, "erasing"):
+            with locked(folder, "erasing", wait=_PATIENCE):
                 for path in folder.glob(".building-*"):
                     shutil.rmtree(path, ignore_errors=True)
                     builds += 1
@@ -112,7 +114,7 @@ class ExportsPlace:
         exports = rows = 0
         notes = []
         for folder, manifest in self._buried():
-            with locked(folder, "erasing"):
+            with locked(folder, "erasing", wait=_PATIENCE):
                 stone = Tombstone(receipt=self._receipt(), erased=now(), records=0, rows=sum(manifest.rows.values()))
                 write_tombstone(folder, stone)
                 for file in manifest.files:

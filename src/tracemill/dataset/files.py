@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import DatasetFile
+from tracemill.core.ids import monotonic
 
 _BUFFER = 1024 * 1024
 
@@ -96,25 +98,39 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_PAUSE = 0.005
+
+
 @contextmanager
-def locked(folder: Path, work: str) -> Iterator[None]:
+def locked(folder: Path, work: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder while inside; a process that dies lets go of it.
 
-    Raises DatasetError when another process holds it. ``work`` says what is being done there.
+    Raises DatasetError when another process still holds it after ``wait`` seconds. ``work`` says what is being done there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(descriptor, wait):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             raise DatasetError(
                 f"{folder} is in use by another process ({holder or 'unknown'})",
                 hint="Wait for it to end, then run the same command again.",
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()}, {work}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)  # lets go of the lock
+
+
+def _taken(descriptor: int, wait: float) -> bool:
+    ends = monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= ends:
+                return False
+            sleep(_PAUSE)
+        else:
+            return True

@@ -22,6 +22,7 @@ from tracemill.core.erasure import ErasureRequest, LegalHold, Receipt, SubjectKi
 from tracemill.core.errors import ErasureError
 from tracemill.core.ids import from_microseconds, microseconds, new_id, now
 from tracemill.core.steps import Progress
+from tracemill.privacy import buried
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.places import Place
 from tracemill.privacy.signing import Signer
@@ -29,7 +30,7 @@ from tracemill.privacy.subject import Subject
 from tracemill.store import erasing
 from tracemill.store.engine import reading
 from tracemill.store.hot import HotStore
-from tracemill.store.tombstones import ALWAYS, CONVERSATION, PERSON, RECORD, bury
+from tracemill.store.tombstones import CONVERSATION, PERSON, RECORD, insert, stones_of
 
 RECEIPTS = "receipts"
 _ROUNDS = 5
@@ -93,6 +94,17 @@ class Eraser:
         """Requests that are not done: cut off, or deferred by a hold."""
         with reading(self._store.engine) as connection:
             return erasing.requests(connection, ("open", "deferred"))
+
+    def set_again(self) -> int:
+        """After the database was restored from a backup: erase again what it had not lost then; how many records."""
+        gone = buried.set_again(self._store, self._workspace / RECEIPTS)
+        if gone is None:
+            return 0
+        removed = self._store.erase(gone)
+        refused = buried.refused_again(self._store)
+        self._store.overwrite_removed()
+        self._log.record("erase.again", actor="maintenance", records=removed, quarantined=refused)
+        return removed + refused
 
     def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
         """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
@@ -185,11 +197,15 @@ class Eraser:
         )
 
     def _bury(self, request: ErasureRequest, subject: Subject) -> None:
-        with self._store.exclusive() as connection:
-            bury(connection, RECORD, sorted(subject.ids))
-            bury(connection, CONVERSATION, sorted(subject.conversations), ALWAYS)
+        stones = [
+            *stones_of(RECORD, sorted(subject.ids)),
+            *stones_of(CONVERSATION, sorted(subject.conversations)),
             # A person may come back as a user: only what is older than the request stays out.
-            bury(connection, PERSON, sorted(subject.pseudonyms), request.requested)
+            *stones_of(PERSON, sorted(subject.pseudonyms), request.requested),
+        ]
+        buried.append(self._workspace / RECEIPTS, stones)
+        with self._store.exclusive() as connection:
+            insert(connection, stones)
 
     def _defer(self, request: ErasureRequest, hold: LegalHold, found: Found) -> Receipt:
         deferred = msgspec.structs.replace(request, status="deferred", hold=hold.id)

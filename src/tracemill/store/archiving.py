@@ -353,6 +353,7 @@ class Archiver:
         with reading(self._store.engine) as connection:
             waiting = catalogue.entries(connection, ("pending", "retired"))
             known = {file.id for file in catalogue.entries(connection, ("pending", "live", "retired"))}
+            live = {file.id for file in catalogue.entries(connection)}
         gone = 0
         for file in waiting:
             if file.status == "pending" and not catalogue.abandoned(file):
@@ -365,14 +366,19 @@ class Archiver:
                 catalogue.remove(connection, file.id, file.status)
             known.discard(file.id)
             gone += 1
-        return gone + self._clean_unknown(known)
+        return gone + self._clean_unknown(known, live)
 
-    def _clean_unknown(self, known: set[str]) -> int:
+    def _clean_unknown(self, known: set[str], live: set[str]) -> int:
         """Objects and files that no entry names, of writers that went on after their lease or were killed."""
         gone = 0
         oldest = now().timestamp() - self._store.settings.archive_lease_seconds
-        for stored in self._objects.list():
-            if _identity(stored.key) not in known and _is_ours(stored.key) and stored.modified.timestamp() < oldest:
+        found = [stored for stored in self._objects.list() if _is_ours(stored.key)]
+        if live - {_identity(stored.key) for stored in found}:
+            # The catalogue names what is not there: perhaps the database is a restored one, and what it does not know
+            # is all that is left of some rows. `tracemill archive verify` says what is missing.
+            return gone
+        for stored in found:
+            if _identity(stored.key) not in known and stored.modified.timestamp() < oldest:
                 self._objects.delete(stored.key)
                 gone += 1
         for path in (*(self.folder.iterdir() if self.folder.is_dir() else ()), *self._objects.leftovers()):

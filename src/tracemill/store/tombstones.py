@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from tracemill.core.ids import microseconds
 from tracemill.store.statements import insert_or_ignore, look_up
 from tracemill.store.tables import tombstones
 
 RECORD, PERSON, CONVERSATION = 1, 2, 3
+Tombstones: TypeAlias = list[tuple[int, bytes, int]]
+"""Kind, digest and time of each."""
 ALWAYS = 2**62
 """The time of a tombstone that holds for records of any time."""
 _LINKS = ("id", "interaction_id", "parent_id", "step_id")
@@ -28,10 +30,25 @@ def digest_of(kind: int, value: str) -> bytes:
     return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16, person=bytes([kind])).digest()
 
 
-def bury(connection: Connection, kind: int, values: Iterable[str], time: int = ALWAYS) -> None:
-    """Set tombstones for records of a time up to ``time`` (microseconds)."""
-    rows = [{"kind": kind, "digest": digest_of(kind, value), "time": time} for value in values]
+def stones_of(kind: int, values: Iterable[str], time: int = ALWAYS) -> Tombstones:
+    """The tombstones of some values, for records of a time up to ``time`` (microseconds)."""
+    return [(kind, digest_of(kind, value), time) for value in values]
+
+
+def insert(connection: Connection, stones: Tombstones) -> None:
+    """Set tombstones; of two of one value the later time holds."""
+    for kind, digest, time in stones:
+        if time < ALWAYS:
+            older = (tombstones.c.kind == kind) & (tombstones.c.digest == digest) & (tombstones.c.time < time)
+            connection.execute(delete(tombstones).where(older))
+    rows = [{"kind": kind, "digest": digest, "time": time} for kind, digest, time in stones]
     insert_or_ignore(connection, tombstones, rows)
+
+
+def known(connection: Connection) -> dict[tuple[int, bytes], int]:
+    """The time of every tombstone, by kind and digest."""
+    found = connection.execute(select(tombstones.c.kind, tombstones.c.digest, tombstones.c.time))
+    return {(int(kind), bytes(digest)): int(time) for kind, digest, time in found}
 
 
 def any_set(connection: Connection) -> bool:

@@ -47,6 +47,7 @@ class Maintained:
 
 def maintain(store: TieredStore, erasing: Erasing, progress: Progress | None = None) -> Maintained:
     """Go on with open erasures, remove what is too old to keep, archive what is old enough. Raises TracemillError."""
+    erasing.eraser.set_again()
     receipts = Counter(str(receipt.status) for receipt in erasing.go_on(progress))
     expired, held = expire(store, erasing.eraser.holds())
     report = run_archive(store, progress=progress)
