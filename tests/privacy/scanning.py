@@ -42,11 +42,10 @@ def _texts(path: Path) -> Iterator[bytes]:
 def _rows(path: Path) -> Iterator[bytes]:
     """Every value of every table, unpacked where it is packed."""
     with closing(sqlite3.connect(path)) as connection:
-        dictionaries = [
-            zstandard.ZstdCompressionDict(body) for (body,) in connection.execute("SELECT body FROM dictionaries")
-        ]
-        by_id = {dictionary.dict_id(): dictionary for dictionary in dictionaries}
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        bodies = connection.execute("SELECT body FROM dictionaries").fetchall() if "dictionaries" in tables else []
+        dictionaries = [zstandard.ZstdCompressionDict(body) for (body,) in bodies if body]
+        by_id = {dictionary.dict_id(): dictionary for dictionary in dictionaries}
         for table in tables:
             for row in connection.execute(f'SELECT * FROM "{table}"'):
                 for value in row:

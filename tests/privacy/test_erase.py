@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -225,6 +226,25 @@ def test_a_person_is_gone_from_postgresql_too(tmp_path: Path, postgres: str) -> 
                 for value in row:
                     texts = list(unpacked(value, {}))
                     assert not any(needle in text for needle in ann.needles().values() for text in texts), table
+
+
+def test_the_key_of_a_person_goes_with_them_and_a_backup_is_dead(tmp_path: Path) -> None:
+    path = tmp_path / "workspace"
+    ann, bob = fill(path, subject_encryption=True)
+    assert [entry for entry in hits(path, {"canary": ann.canary.encode()}) if "archive/" in entry] == []
+    shutil.copy(path / "store.db", tmp_path / "backup.db")
+    with opened(path) as workspace:
+        receipt = workspace.erase("user", "ann")
+    assert {place.place: place.removed for place in receipt.places}["keys"] == {"keys": 1}
+    assert_gone(path, ann, bob)
+    shutil.copy(tmp_path / "backup.db", path / "other.db")
+    with Workspace.open(path, settings=settings_of(path, database=f"sqlite:///{path / 'other.db'}")) as backup:
+        shells = [
+            record for record in backup.store.scan_hot() if record.id in ann.ids and isinstance(record, Interaction)
+        ]
+        assert shells
+        assert all(record.messages == [] for record in shells)
+        assert {record.id for record in backup.store.scan_hot()} >= {record.id for record in bob.records[8:]}
 
 
 def test_a_draft_of_a_build_that_was_cut_off_goes_too(world: tuple[Path, Person, Person]) -> None:

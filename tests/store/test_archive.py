@@ -26,8 +26,10 @@ from tracemill.store.base import Filter
 from tracemill.store.cold import catalogue
 from tracemill.store.cold.layout import SealedRow, from_table, to_table
 from tracemill.store.resealing import merge_small, reseal, restore, verify_objects
+from tracemill.store.sealing import Sealer
 from tracemill.store.tiered import TieredStore, open_store
 
+SEALER = Sealer(load_settings({}, environment={}))
 OLD = now() - timedelta(days=90)
 
 
@@ -291,7 +293,7 @@ def test_the_room_shared_by_logged_calls_comes_back_as_small_as_it_was(opened: C
 @given(st.lists(strategies.records, max_size=6))
 def test_columns_give_every_record_back(records: list[AnyRecord]) -> None:
     rows = [SealedRow(number, record, 10 + number, 5, number or None) for number, record in enumerate(records)]
-    back = list(from_table(to_table(rows)))
+    back = list(from_table(to_table(rows, SEALER), SEALER))
     assert [encode(row.record) for row in back] == [encode(record) for record in records]
     assert [replace(row, record=None) for row in back] == [replace(row, record=None) for row in rows]  # type: ignore[arg-type]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from tracemill.core.errors import SettingError
+from tracemill.core.keyfile import create_secret
 from tracemill.core.records import User
 
 KEY_BYTES = 32
@@ -47,27 +47,10 @@ def load_pseudonymizer(workspace: Path, *, keep_raw: bool = False) -> Pseudonymi
     path = workspace / "keys" / "pseudonym.key"
     try:
         if not path.exists():
-            _create_key(path)
+            create_secret(path, secrets.token_hex(KEY_BYTES).encode())
         return Pseudonymizer(bytes.fromhex(path.read_text(encoding="ascii").strip()), keep_raw=keep_raw)
     except (OSError, ValueError) as error:
         raise SettingError(
             f"the pseudonym key {path} cannot be used: {error}",
             hint="Restore it from a backup: with a new key, known users get new pseudonyms.",
         ) from error
-
-
-def _create_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".pseudonym.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, secrets.token_hex(KEY_BYTES).encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        os.link(draft, path)  # fails when another process was first: then its key holds
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

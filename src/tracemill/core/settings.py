@@ -274,6 +274,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         60.0
     )
     s3_retries: Annotated[int, Meta(ge=0, le=100), _also("How often a failed request to it is tried again.")] = 4
+    subject_encryption: Annotated[
+        bool, _also("Seal what people say with a key of their own, in the database and the archive (docs/erasure.md).")
+    ] = False
+    subject_keys: Annotated[
+        str,
+        _also("File of those keys, best on another device than the data. Empty: keys/subjects.db in the workspace."),
+    ] = ""
+    master_key: Annotated[
+        str, _also("Key they are wrapped with, 64 hex digits. Empty: keys/master.key in the workspace.", secret=True)
+    ] = ""
     user_data_collection: Annotated[
         UserDataCollection,
         _also("Lightspeed's section of that name: transcripts and feedback also written as its JSON files. File only."),

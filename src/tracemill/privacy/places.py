@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 import zstandard
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
+from tracemill.core.codec import marked_text
 from tracemill.core.erasure import Touched
 from tracemill.core.ids import from_microseconds, new_id
 from tracemill.privacy.subject import Subject
@@ -22,7 +23,8 @@ from tracemill.sdk.spool import DEAD, SPOOL, scrub
 from tracemill.store.base import Filter
 from tracemill.store.engine import reading
 from tracemill.store.hot import HotStore
-from tracemill.store.tables import pending, quarantine
+from tracemill.store.names import column_text
+from tracemill.store.tables import names, pending, quarantine, records
 
 _CHUNK = 500
 
@@ -58,6 +60,41 @@ class RecordsPlace:
             left += self._store.count(Filter(user=name, up_to=subject.watermark))
             left += self._store.count(Filter(user=name, until=from_microseconds(subject.asked)))
         return left + sum(self._store.count(Filter(conversation_id=name)) for name in subject.conversations)
+
+
+class KeysPlace:
+    """The keys that people's content is sealed with: destroying one also kills what backups hold of it."""
+
+    name = "keys"
+
+    def __init__(self, store: HotStore) -> None:
+        self._store = store
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`. Somebody who is back as a user keeps their key: what is new is sealed with it."""
+        if not subject.pseudonyms or not self._store.sealer.has_keys(subject.pseudonyms):
+            return Touched(place=self.name)
+        back = self._back(subject)
+        with self._store.exclusive() as connection:  # nobody is between looking a key up and storing what it seals
+            if back or _named(connection, subject):
+                return Touched(place=self.name, notes=["the key was kept: there are newer records of the same person"])
+            return Touched(place=self.name, removed=_counts(keys=self._store.sealer.destroy(subject.pseudonyms)))
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`."""
+        return 0 if self._back(subject) else self._store.sealer.has_keys(subject.pseudonyms)
+
+    def _back(self, subject: Subject) -> bool:
+        return any(self._store.count(Filter(user=name)) for name in subject.pseudonyms)
+
+
+def _named(connection: Connection, subject: Subject) -> bool:
+    """Whether a row of the database names the person, as of this transaction."""
+    numbers = select(names.c.id).where(
+        names.c.value.in_([column_text(marked_text(name)) for name in subject.pseudonyms])
+    )
+    found = select(records.c.place).where(records.c.person.in_(numbers)).limit(1)
+    return connection.execute(found).first() is not None
 
 
 class RefusedPlace:
@@ -173,8 +210,8 @@ class FilesPlace:
         return left
 
     def _files(self) -> Iterator[Path]:
-        for folder, _, names in os.walk(self._root):  # follows no links
-            for name in names:
+        for folder, _, found in os.walk(self._root):  # follows no links
+            for name in found:
                 path = Path(folder) / name
                 if not path.is_symlink() and (path.suffix in (".json", ".jsonl") or name.startswith(".")):
                     yield path

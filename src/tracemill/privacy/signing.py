@@ -7,8 +7,6 @@ whoever checks a signature without us: ``openssl pkeyutl -verify -pubin -inkey s
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from tracemill.core.errors import SettingError
+from tracemill.core.keyfile import create_secret
 
 _RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 _PEM = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -68,22 +67,9 @@ def load_signer(workspace: Path) -> Signer:
 
 
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    draft = path.with_name(f".signing.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, private)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        os.link(draft, path)  # fails when another process was first: then its key holds
+    if create_secret(path, private):
         path.with_name("signing.pub.pem").write_bytes(key.public_key().public_bytes(*_PEM))
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -56,7 +56,7 @@ class ArchivedStore(HotStore):
             need_archive_packages()
             from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
 
-            self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes)
+            self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes, self.sealer)
         if self._opened.version != self._version:
             self._opened.load(self._files, self._version)
         return self._opened

@@ -273,10 +273,10 @@ class Archiver:
 
         seen: list[Seen] = []
         summary = Summary()
-        with SealWriter(path, entry.format) as writer:
+        with SealWriter(path, entry.format, self._store.sealer) as writer:
 
             def flush(rows: list[SealedRow]) -> None:
-                table = to_table(rows)
+                table = to_table(rows, self._store.sealer)
                 summary.add_columns(columns_of(table))
                 if entry.format == "parquet":
                     writer.write_table(table)
@@ -320,7 +320,8 @@ class Archiver:
                 plain = msgspec.msgpack.decode(encoded)
                 trail = Trail.of(plain) if plain["record"] == "interaction" else None
                 observed = Seen(place, row.parent, row.shared, row.raw_bytes, trail.end[1] if trail else None)
-                sealed = SealedRow(place, decode(encoded), row.raw_bytes, len(row.body), row.shared)
+                key = reader.key_of(connection, row)
+                sealed = SealedRow(place, decode(encoded), row.raw_bytes, len(row.body), row.shared, key)
                 found[place] = (sealed, observed)
         return [found[place] for place in places if place in found]
 

@@ -39,12 +39,13 @@ from tracemill.store.pending import count_parts, drop_parts, idle_keys, parts_of
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import read_daily, read_tools
 from tracemill.store.rows import TYPE_CODES
+from tracemill.store.sealing import Sealer
 from tracemill.store.search import Needle
 from tracemill.store.statements import look_up
 from tracemill.store.tables import chains, counters, names, parts, pending, quarantine, records
 from tracemill.store.training import train_when_due
 from tracemill.store.verify import find_problems
-from tracemill.store.writer import Rejected, Writer, admit, put_in_quarantine
+from tracemill.store.writer import Rejected, Returning, Writer, admit, put_in_quarantine
 
 _LOOKED_AT = 50
 """Records read at once to see whether they hold what was looked for."""
@@ -62,7 +63,8 @@ class HotStore:
         self.settings = settings
         self._engine: Engine = open_engine(url)
         upgrade(self._engine)
-        self._reader = Reader(settings.store_cache_bytes)
+        self.sealer = Sealer(settings)
+        self._reader = Reader(settings.store_cache_bytes, self.sealer)
         self._writer = Writer(settings, self._reader)
         self._write_lock = threading.Lock()
         self._trained = 0  # how many of the sizes at which a dictionary is trained were seen to
@@ -204,12 +206,8 @@ class HotStore:
             finally:
                 self._writer.forget()
 
-    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None, int]]) -> None:
-        """Store records at places they had, in the transaction of ``connection``; the roll-ups count them already.
-
-        Each row is its place, its record, how many of its first messages an earlier record has counted, and the bytes its
-        body took.
-        """
+    def bring_back(self, connection: Connection, rows: Sequence[Returning]) -> None:
+        """Store records at places they had, in the transaction of ``connection``; the roll-ups count them already."""
         self._writer.bring_back(connection, rows)
 
     def shrink(self) -> None:

@@ -11,10 +11,12 @@ from sqlalchemy import Connection, select
 from tracemill.core.errors import StoreError
 from tracemill.store.parts import references
 from tracemill.store.reader import Reader
+from tracemill.store.sealing import SEALED
 from tracemill.store.search import Needle
 from tracemill.store.tables import parts, records
 
 _PAGE = 2000
+_SEALED = SEALED.encode()
 _COLUMNS = (records.c.place, records.c.parent, records.c.body)
 
 
@@ -66,6 +68,8 @@ class HotSearch:
             body = self._reader.unpack(connection, packed)
         except (zstandard.ZstdError, KeyError) as error:
             raise StoreError("a record is damaged", hint="Run `tracemill doctor`.") from error
+        if _SEALED in body:  # it has to be opened to be looked at: read whole, and then judged
+            return True
         return self._needle.in_bytes(body) or any(self._part(connection, number) for number in references(body))
 
     def _part(self, connection: Connection, number: int) -> bool:

@@ -19,9 +19,11 @@ from tracemill.store.dictionary import Compressor, dictionary_of
 from tracemill.store.names import Names
 from tracemill.store.parts import PartReader
 from tracemill.store.rows import assemble, named_columns
+from tracemill.store.sealing import SEALED, Sealer, key_of
 from tracemill.store.tables import dictionaries, records
 
 _encode = msgspec.msgpack.Encoder().encode
+_SEALED = SEALED.encode()
 _GENERATION = "SELECT value FROM counters WHERE name = 'generation'"  # as text: it is asked at every turn
 
 
@@ -40,8 +42,9 @@ _LINEAGE = _lineage_of_a_place()
 class Reader:
     """Assembles records. Holds the caches a store shares between its verbs; ``lock`` is held while they are used."""
 
-    def __init__(self, cache_bytes: int) -> None:
+    def __init__(self, cache_bytes: int, sealer: Sealer) -> None:
         self.lock = threading.RLock()
+        self.sealer = sealer
         self.compressor = Compressor()
         self.parts = PartReader(self.compressor)
         self.names = Names()
@@ -88,7 +91,7 @@ class Reader:
         return _encode(plain)
 
     def body(self, connection: Connection, row: Any) -> dict[str, Any]:
-        """The decoded body of a row, parts in their places."""
+        """The decoded body of a row, parts in their places, sealed content opened."""
         try:
             raw = self.unpack(connection, bytes(row.body))
             body: dict[str, Any] = self.parts.decode(connection, raw)
@@ -97,7 +100,19 @@ class Reader:
                 f"record {bytes(row.id).hex()} is damaged: {error}",
                 hint="Run `tracemill doctor`, restore from a backup.",
             ) from error
+        if SEALED in body:
+            content = self.sealer.open(bytes(row.id), body.pop(SEALED))
+            assert isinstance(content, dict)  # whole records are sealed in the archive only
+            body |= content
         return body
+
+    def key_of(self, connection: Connection, row: Any) -> bytes | None:
+        """The id of the key a row's content is sealed with; None for one that is not sealed."""
+        raw = self.unpack(connection, bytes(row.body))
+        if _SEALED not in raw:
+            return None
+        blob = self.parts.decode(connection, raw).get(SEALED)
+        return key_of(blob) if blob is not None else None
 
     def unpack(self, connection: Connection, packed: bytes) -> bytes:
         """An encoded body out of its compressed form; loads the dictionary it names."""

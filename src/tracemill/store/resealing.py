@@ -26,6 +26,8 @@ from tracemill.store.cold.layout import from_table
 from tracemill.store.cold.sealed import GROUP_ROWS, SealWriter, columns_of
 from tracemill.store.rollups import Rollup
 from tracemill.store.rows import names_of
+from tracemill.store.sealing import Sealer
+from tracemill.store.writer import Returning
 
 _SMALL = 0.5
 """An object of less than this share of the wanted size is merged with its neighbours."""
@@ -130,31 +132,31 @@ def _write(
 ) -> ArchivedFile | None:
     """The new object's file, and its entry; ``rollup`` takes what is left out of it."""
     summary = Summary()
-    with SealWriter(path, entry.format) as writer:
+    with SealWriter(path, entry.format, store.sealer) as writer:
         pending: list[pa.Table] = []
         for table in _tables(store, files):
-            kept = _without(table, gone, rollup)
+            kept = _without(table, gone, rollup, store.sealer)
             if kept.num_rows == 0:
                 continue
             if pending and sum(part.num_rows for part in (*pending, kept)) > GROUP_ROWS:
-                _flush(writer, pending, summary)
+                _flush(writer, pending, summary, store.sealer)
                 pending = []
             pending.append(kept)
         if pending:
-            _flush(writer, pending, summary)
+            _flush(writer, pending, summary, store.sealer)
     return summary.on(entry, path) if summary.records else None
 
 
-def _flush(writer: SealWriter, tables: list[pa.Table], summary: Summary) -> None:
+def _flush(writer: SealWriter, tables: list[pa.Table], summary: Summary, sealer: Sealer) -> None:
     whole = pa.concat_tables(tables)
     summary.add_columns(columns_of(whole))
     if writer.format == "parquet":
         writer.write_table(whole)
     else:
-        writer.write(list(from_table(whole)))
+        writer.write(list(from_table(whole, sealer)))
 
 
-def _without(table: pa.Table, gone: frozenset[bytes], rollup: Rollup) -> pa.Table:
+def _without(table: pa.Table, gone: frozenset[bytes], rollup: Rollup, sealer: Sealer) -> pa.Table:
     """The rows of a table whose ids are not among those; the others are taken out of the roll-up."""
     if not gone:
         return table
@@ -162,7 +164,7 @@ def _without(table: pa.Table, gone: frozenset[bytes], rollup: Rollup) -> pa.Tabl
     hit = pc.is_in(table.column("id").combine_chunks().storage, value_set=wanted)
     if not pc.any(hit).as_py():
         return table
-    for row in from_table(table.filter(hit)):
+    for row in from_table(table.filter(hit), sealer):
         plain = msgspec.msgpack.decode(encode(row.record))
         platform = names_of(plain).get("platform", "")
         own = plain.get("messages", [])[row.shared or 0 :]
@@ -197,7 +199,7 @@ def _verify_one(store: ArchivedStore, file: ArchivedFile) -> list[str]:
     summary = Summary()
     for table in store.cold.sealed(file).tables():
         summary.add_columns(columns_of(table))
-        for _ in from_table(table):
+        for _ in from_table(table, store.sealer):
             pass  # raises where a row is no record
     if (summary.records, summary.types) != (file.records, file.types):
         return [f"object {file.object_key} holds {summary.records:,} records, the catalogue says {file.records:,}"]
@@ -229,6 +231,8 @@ def restore(store: ArchivedStore, file: ArchivedFile) -> int:
     with store.exclusive() as connection:
         if not catalogue.retire(connection, [file]):
             raise ArchiveError(f"object {file.object_key} was changed meanwhile", hint="Run it again.")
-        store.bring_back(connection, [(row.place, row.record, row.shared, row.hot_bytes) for row in rows])
+        store.bring_back(
+            connection, [Returning(row.place, row.record, row.shared, row.hot_bytes, row.key) for row in rows]
+        )
     drop_retired(store, [file])
     return len(rows)

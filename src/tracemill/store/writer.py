@@ -23,6 +23,7 @@ from tracemill.store.parts import PartWriter
 from tracemill.store.reader import Reader
 from tracemill.store.rollups import Rollup
 from tracemill.store.rows import names_of, split
+from tracemill.store.sealing import SEALED, Sealing, person_of
 from tracemill.store.statements import add_to, insert_or_ignore, insert_rows, look_up
 from tracemill.store.tables import chains as chains_table
 from tracemill.store.tables import counters, quarantine, records
@@ -97,6 +98,20 @@ def _id_of(item: bytes) -> str | None:
         return None
     value = found.get("id") if isinstance(found, dict) else None
     return value[:100] if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """A record that comes back from the archive: its place, and how many of its messages were counted before it.
+
+    ``size`` is what its body took in the database, ``key`` the id of the key it is sealed with.
+    """
+
+    place: int
+    record: AnyRecord
+    shared: int | None
+    size: int
+    key: bytes | None = None
 
 
 class Writer:
@@ -177,18 +192,15 @@ class Writer:
             found.update(self.archived(connection, [raw for raw in ids if id_text(raw) not in found]))
         return found
 
-    def bring_back(self, connection: Connection, rows: Sequence[tuple[int, AnyRecord, int | None, int]]) -> None:
-        """Store records of the archive at places they had.
-
-        Each row is its place, its record, how many of its messages were counted before it, and the bytes it took then.
-        """
-        ordered = sorted(rows, key=lambda row: row[0])
+    def bring_back(self, connection: Connection, rows: Sequence[Returning]) -> None:
+        """Store records of the archive at places they had."""
+        ordered = sorted(rows, key=lambda row: row.place)
         for start in range(0, len(ordered), CHUNK):
             chunk = ordered[start : start + CHUNK]
-            items = [encode(record) for _, record, _, _ in chunk]
+            items = [encode(row.record) for row in chunk]
             candidates = [Candidate(at, item, msgspec.msgpack.decode(item)) for at, item in enumerate(items)]
-            self._store(connection, candidates, [(place, shared) for place, _, shared, _ in chunk])
-            self._note_sizes(connection, candidates, {place: size for place, _, _, size in chunk})
+            self._store(connection, candidates, chunk)
+            self._note_sizes(connection, candidates, {row.place: row.size for row in chunk})
         advance(connection, "generation", 1)
 
     def _note_sizes(self, connection: Connection, candidates: list[Candidate], before: dict[int, int]) -> None:
@@ -201,27 +213,56 @@ class Writer:
             rollup.resized(candidate.plain, platform, microseconds(candidate.plain["time"]), taken[place] - size)
         rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
 
-    def _store(
-        self, connection: Connection, fresh: list[Candidate], known: list[tuple[int, int | None]] | None = None
-    ) -> None:
-        """Insert records; with ``known`` at the places given, each with its count of shared messages, past the roll-ups."""
+    def _sealed(
+        self, connection: Connection, fresh: list[Candidate], returning: Sequence[Returning]
+    ) -> list[dict[str, Any]]:
+        """The plain values with what belongs to a person sealed: what names nobody is theirs whose interaction it is of."""
+        plains = [candidate.plain for candidate in fresh]
+        sealer = self._reader.sealer
+        keys = [row.key for row in returning] or [None] * len(fresh)
+        if not sealer.on and not any(keys):
+            return plains
+        if not sealer.on:
+            return sealer.seal([Sealing(plain, None, key) for plain, key in zip(plains, keys, strict=True)])
+        owners: dict[str, str | None] = {plain["id"]: person_of(plain) for plain in plains}
+        links = [plain.get("interaction_id") or plain.get("parent_id") for plain in plains]
+        wanted = [link for link in links if link is not None and owners.get(link) is None]
+        owners |= {
+            identity: person_of(msgspec.msgpack.decode(item))
+            for identity, item in self._interactions(connection, wanted)
+        }
+        people = [
+            person_of(plain) or (owners.get(link) if link is not None else None)
+            for plain, link in zip(plains, links, strict=True)
+        ]
+        return sealer.seal([Sealing(*each) for each in zip(plains, people, keys, strict=True)])
+
+    def _interactions(self, connection: Connection, ids: Sequence[str]) -> Iterable[tuple[str, bytes]]:
+        return (
+            self._existing(connection, [id_bytes(identity) for identity in dict.fromkeys(ids)]).items() if ids else ()
+        )
+
+    def _store(self, connection: Connection, fresh: list[Candidate], returning: Sequence[Returning] = ()) -> None:
+        """Insert records; ``returning`` ones at the places they had, past the roll-ups."""
         texts = [names_of(candidate.plain) for candidate in fresh]
-        trails = [Trail.of(c.plain) if c.plain["record"] == "interaction" else None for c in fresh]
+        plains = self._sealed(connection, fresh, returning)
+        # Sealed content shares nothing with any other record.
+        trails = [Trail.of(p) if p["record"] == "interaction" and SEALED not in p else None for p in plains]
         stored_links = self._chains.look_up(connection, [trail for trail in trails if trail is not None])
         numbers = self._names.numbers(connection, {text for row in texts for text in row.values()}, create=True)
         part_writer = PartWriter(self._settings.part_threshold_bytes)
-        if known is None:
+        rollup = None if returning else Rollup()
+        known = [(row.place, row.shared) for row in returning]
+        if not returning:
             first = advance(connection, "place", len(fresh)) - len(fresh) + 1
             known = [(first + at, None) for at in range(len(fresh))]
-            rollup: Rollup | None = Rollup()
-        else:
-            rollup = None
         drafts: list[_Draft] = []
         links: list[dict[str, int]] = []
-        for candidate, own_texts, trail, (place, counted) in zip(fresh, texts, trails, known, strict=True):
-            columns, body = split(candidate.plain, own_texts, numbers)
+        rows = zip(fresh, plains, texts, trails, known, strict=True)
+        for candidate, plain, own_texts, trail, (place, counted) in rows:
+            columns, body = split(plain, own_texts, numbers)
             columns |= {"place": place, "raw_bytes": len(candidate.item), "parent": None, "shared": counted}
-            new_messages = body.get("messages", [])
+            new_messages = candidate.plain.get("messages", [])
             if trail is not None:
                 self._share(connection, trail, stored_links, drafts, columns, rollup is None)
                 if columns["parent"] is not None:

@@ -21,7 +21,7 @@ from tracemill.export.write import EXPORT, export_version
 from tracemill.feedback.cascade import belongings
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.erase import Eraser, Found
-from tracemill.privacy.places import FilesPlace, Place, RecordsPlace, RefusedPlace, SpoolPlace, WorkPlace
+from tracemill.privacy.places import FilesPlace, KeysPlace, Place, RecordsPlace, RefusedPlace, SpoolPlace, WorkPlace
 from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
@@ -53,6 +53,7 @@ class Erasing:
             SpoolPlace(path),
             RefusedPlace(self._store),
             RecordsPlace(self._store),
+            KeysPlace(self._store),  # after the records: their sums are put right by what they say
             *files,
             WorkPlace(self._work),
             VersionsPlace(datasets, self._receipt),

@@ -22,6 +22,7 @@ from tracemill.store.cold.objects import Objects
 from tracemill.store.cold.sealed import Cache, Sealed
 from tracemill.store.names import column_text
 from tracemill.store.rows import TYPE_CODES
+from tracemill.store.sealing import Sealer
 from tracemill.store.search import Needle
 
 _PARENT = re.compile(r'"parent_id":"([0-9a-f-]{36})"')
@@ -41,8 +42,9 @@ class Hit:
 class ColdStore:
     """The live objects of one version of the catalogue. Safe for use by several threads, one at a time."""
 
-    def __init__(self, objects: Objects, cache_bytes: int) -> None:
+    def __init__(self, objects: Objects, cache_bytes: int, sealer: Sealer) -> None:
         self.objects = objects
+        self._sealer = sealer
         self.files: tuple[ArchivedFile, ...] = ()
         self.version = -1
         self._cache = Cache(cache_bytes)
@@ -57,7 +59,7 @@ class ColdStore:
 
     def sealed(self, file: ArchivedFile) -> Sealed:
         """A reader of one object."""
-        return Sealed(self.objects, file, self._cache)
+        return Sealed(self.objects, file, self._cache, self._sealer)
 
     # -- by filter
 
@@ -266,8 +268,8 @@ def _holding(table: pa.Table, needle: Needle) -> Any:
     held = np.zeros(table.num_rows, dtype=bool)
     for name in table.column_names:
         column = table.column(name).combine_chunks()
-        if name == "exact":
-            held |= column.is_valid().to_numpy(zero_copy_only=False)  # whole records: seldom, and looked at apart
+        if name in ("exact", "sealed"):
+            held |= column.is_valid().to_numpy(zero_copy_only=False)  # to be read whole, and looked at then
             continue
         rows = None
         if pa.types.is_list(column.type):

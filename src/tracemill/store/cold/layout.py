@@ -21,6 +21,7 @@ from tracemill.core.codec import decode, encode, encode_json_plain, parse_json
 from tracemill.core.errors import RecordError
 from tracemill.core.records import AnyRecord
 from tracemill.store.rows import TYPE_CODES, TYPE_TAGS, assemble, names_of, split
+from tracemill.store.sealing import SEALED, Sealer, Sealing, key_of, person_of
 
 VERSION = "1"
 MESSAGE = pa.struct(
@@ -78,6 +79,7 @@ SCHEMA = pa.schema(
         pa.field("tools", pa.string()),
         pa.field("rest", pa.string()),
         pa.field("exact", pa.binary()),
+        pa.field("sealed", pa.binary()),
         pa.field("raw_bytes", pa.int32(), nullable=False),
         pa.field("hot_bytes", pa.int32(), nullable=False),
         pa.field("shared", pa.int32()),
@@ -104,6 +106,7 @@ GROUP_TEXTS = (
     "tools",
     "rest",
     "exact",
+    "sealed",
 )
 """Columns in which a text of a record may stand that a search looks for."""
 _LIMIT = 2**63
@@ -113,7 +116,7 @@ _LIMIT = 2**63
 class SealedRow:
     """A record on its way into the archive: its place in the order of storing, and what the roll-ups counted of it.
 
-    ``shared`` is how many of its first messages an earlier record had already.
+    ``shared`` is how many of its first messages an earlier record had already, ``key`` the id of the key it is sealed with.
     """
 
     place: int
@@ -121,22 +124,33 @@ class SealedRow:
     raw_bytes: int
     hot_bytes: int
     shared: int | None
+    key: bytes | None = None
 
 
-def to_table(rows: Sequence[SealedRow]) -> pa.Table:
+def to_table(rows: Sequence[SealedRow], sealer: Sealer) -> pa.Table:
     """Rows as a table of :data:`SCHEMA`. Raises RecordError for a record that cannot be encoded."""
+    encoded = [encode(row.record) for row in rows]
+    plains = sealer.seal([_sealing(row, whole) for row, whole in zip(rows, encoded, strict=True)])
     columns: dict[str, list[Any]] = {field.name: [] for field in SCHEMA}
     messages: list[list[dict[str, Any]] | None] = []
-    for row in rows:
-        whole = encode(row.record)
-        values, own = _values(msgspec.msgpack.decode(whole))
+    for row, whole, plain in zip(rows, encoded, plains, strict=True):
+        values, own = _values(plain)
         values |= {"place": row.place, "raw_bytes": row.raw_bytes, "hot_bytes": row.hot_bytes, "shared": row.shared}
-        values["exact"] = None if _rebuilt(values, own) == whole else whole
+        if _rebuilt(values, own, sealer) != whole:
+            if SEALED in plain:
+                values["sealed"] = sealer.seal_whole(plain[SEALED], row.record.id, whole)
+            else:
+                values["exact"] = whole
         for name, column in columns.items():
             column.append(values.get(name))
         messages.append(own)
     arrays = [_array(field, columns[field.name], messages) for field in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _sealing(row: SealedRow, encoded: bytes) -> Sealing:
+    plain = msgspec.msgpack.decode(encoded)
+    return Sealing(plain, person_of(plain), row.key)
 
 
 def _values(plain: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
@@ -162,6 +176,7 @@ def _values(plain: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
         values["response"] = _split_message(body.pop("response"))
     if "tools" in body:
         values["tools"] = _json(body.pop("tools"))
+    values["sealed"] = body.pop(SEALED, None)
     values["rest"] = _json(body) if body else None
     return values, own
 
@@ -197,16 +212,16 @@ def _json(value: Any) -> str:
     return encode_json_plain(value).decode()
 
 
-def _rebuilt(values: dict[str, Any], messages: list[dict[str, Any]] | None) -> bytes | None:
+def _rebuilt(values: dict[str, Any], messages: list[dict[str, Any]] | None, sealer: Sealer) -> bytes | None:
     """What reading these columns would give, encoded; None where it would give nothing."""
     try:
-        return encode(from_values(values, messages))
+        return encode(from_values(values, messages, sealer))
     except (RecordError, KeyError):
         return None
 
 
-def from_values(values: dict[str, Any], messages: list[dict[str, Any]] | None) -> AnyRecord:
-    """The record of a row's columns. Raises RecordError where they are none."""
+def from_values(values: dict[str, Any], messages: list[dict[str, Any]] | None, sealer: Sealer) -> AnyRecord:
+    """The record of a row's columns, opened. Raises RecordError where they are none, StoreError where it cannot be opened."""
     if (whole := values.get("exact")) is not None:
         return decode(whole)
     body: dict[str, Any] = parse_json(values["rest"].encode()) if values.get("rest") is not None else {}
@@ -217,6 +232,11 @@ def from_values(values: dict[str, Any], messages: list[dict[str, Any]] | None) -
         body["response"] = _join_message(values["response"])
     if values.get("tools") is not None:
         body["tools"] = parse_json(values["tools"].encode())
+    if values.get("sealed") is not None:
+        content = sealer.open(values["id"], values["sealed"])
+        if isinstance(content, bytes):
+            return decode(content)
+        body |= content
     texts = {column: values.get(name) for column, name in NAMED.items()}
     row = SimpleNamespace(
         id=values["id"],
@@ -258,7 +278,7 @@ def _messages_array(messages: list[list[dict[str, Any]] | None]) -> pa.Array:
     )
 
 
-def from_table(table: pa.Table) -> Iterator[SealedRow]:
+def from_table(table: pa.Table, sealer: Sealer) -> Iterator[SealedRow]:
     """Inverse of :func:`to_table`. Raises RecordError where a row is no record."""
     columns: dict[str, Any] = {}
     for name in table.column_names:
@@ -275,8 +295,9 @@ def from_table(table: pa.Table) -> Iterator[SealedRow]:
             columns[name] = column.to_pylist()
     for number in range(table.num_rows):
         values = {name: column[number] for name, column in columns.items()}
-        record = from_values(values, values.pop("messages"))
-        yield SealedRow(values["place"], record, values["raw_bytes"], values["hot_bytes"], values["shared"])
+        record = from_values(values, values.pop("messages"), sealer)
+        key = key_of(values["sealed"]) if values["sealed"] is not None else None
+        yield SealedRow(values["place"], record, values["raw_bytes"], values["hot_bytes"], values["shared"], key)
 
 
 def _structs(column: Any) -> list[dict[str, Any] | None]:

@@ -21,6 +21,7 @@ from tracemill.core.errors import ArchiveError, RecordError
 from tracemill.store.cold.layout import DELTAS, SCHEMA, TEXTS, SealedRow, from_table, to_table
 from tracemill.store.cold.objects import Objects
 from tracemill.store.rows import TYPE_CODES
+from tracemill.store.sealing import Sealer
 
 LEVEL = 9
 """Level of zstd: measured on the real trajectories, 3 keeps a fifth more and 19 takes forty times as long for a tenth."""
@@ -35,8 +36,8 @@ _WHOLE_LINES = 1024 * 1024 * 1024
 class SealWriter:
     """Writes one object to a file. Use as a context manager; the file is whole when it ends without an error."""
 
-    def __init__(self, path: Path, format: ArchiveFormat) -> None:  # noqa: A002 - the word for it everywhere else
-        self._path, self.format = path, format
+    def __init__(self, path: Path, format: ArchiveFormat, sealer: Sealer) -> None:  # noqa: A002 - the word for it
+        self._path, self.format, self._sealer = path, format, sealer
         self._parquet: pq.ParquetWriter | None = None
         self._lines: gzip.GzipFile | None = None
 
@@ -65,7 +66,7 @@ class SealWriter:
     def write(self, rows: Sequence[SealedRow]) -> None:
         """Add rows as one row group."""
         if self._parquet is not None:
-            self.write_table(to_table(rows))
+            self.write_table(to_table(rows, self._sealer))
         elif self._lines is not None:
             for row in rows:
                 head = msgspec.json.encode({_LINE: [row.place, row.raw_bytes, row.hot_bytes, row.shared]})
@@ -85,7 +86,7 @@ def _leaves() -> list[str]:
             found += [f"messages.list.element.{part.name}" for part in field.type.value_type]
         elif field.name == "response":
             found += [f"response.{part.name}" for part in field.type]
-        elif field.name != "id":
+        elif field.name not in ("id", "sealed"):
             found.append(field.name)
     return found
 
@@ -138,8 +139,9 @@ class Cache:
 class Sealed:
     """Reads one object. The narrow columns come as NumPy arrays, one value a row, in the order of the file."""
 
-    def __init__(self, objects: Objects, file: ArchivedFile, cache: Cache) -> None:
+    def __init__(self, objects: Objects, file: ArchivedFile, cache: Cache, sealer: Sealer) -> None:
         self.file = file
+        self._sealer = sealer
         self._objects = objects
         self._cache = cache
 
@@ -150,7 +152,7 @@ class Sealed:
                 return pq.ParquetFile(source, read_dictionary=list(TEXTS)), 64 * 1024
             rows = list(read_lines(self._objects.read(self.file.object_key), self.file.object_key))
             buffer = io.BytesIO()
-            pq.write_table(to_table(rows), buffer, compression="zstd", row_group_size=GROUP_ROWS)
+            pq.write_table(to_table(rows, self._sealer), buffer, compression="zstd", row_group_size=GROUP_ROWS)
             return pq.ParquetFile(pa.BufferReader(buffer.getvalue()), read_dictionary=list(TEXTS)), buffer.tell()
 
         with self._damaged():
@@ -226,7 +228,7 @@ class Sealed:
             own = wanted[groups == number]
             with self._damaged():
                 table = self.group(int(number)).take(pa.array(own - bounds[number]))
-                found.update(zip(own.tolist(), from_table(table), strict=True))
+                found.update(zip(own.tolist(), from_table(table, self._sealer), strict=True))
         return [found[int(position)] for position in wanted]
 
     def tables(self) -> Iterator[pa.Table]:
@@ -235,7 +237,7 @@ class Sealed:
             if self.file.format != "parquet":
                 rows = list(read_lines(self._objects.read(self.file.object_key), self.file.object_key))
                 for start in range(0, len(rows), GROUP_ROWS):
-                    yield to_table(rows[start : start + GROUP_ROWS])
+                    yield to_table(rows[start : start + GROUP_ROWS], self._sealer)
                 return
             plain = pq.ParquetFile(self._objects.open(self.file.object_key, self.file.stored_bytes))
             for number in range(plain.metadata.num_row_groups):
@@ -246,7 +248,7 @@ class Sealed:
         parquet = self._parquet()
         with self._damaged():
             for number in range(parquet.metadata.num_row_groups):
-                yield from from_table(parquet.read_row_group(number))
+                yield from from_table(parquet.read_row_group(number), self._sealer)
 
 
 class _Damaged:
