@@ -22,7 +22,7 @@ import msgspec
 
 from tracemill.core.errors import SourceError
 
-LONGEST_NAME, LONGEST_PART = 1024, 255
+LONGEST_NAME, LONGEST_PART = 1024, 200
 _PIECE = 1024 * 1024
 _LEVEL = 6
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
