@@ -122,8 +122,6 @@ def test_only_what_was_found_is_deleted(tmp_path: Path) -> None:
     assert remove_same(tmp_path, found, digest)
     assert not remove_same(tmp_path, found, digest)
     assert list((tmp_path / "d").iterdir()) == []
-    remove_empty_parents(tmp_path, "d/a.json")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_that_hold_something_stay(tmp_path: Path) -> None:
@@ -131,6 +129,9 @@ def test_folders_that_hold_something_stay(tmp_path: Path) -> None:
     (tmp_path / "a/b/c").mkdir(parents=True)
     remove_empty_parents(tmp_path, "a/b/c/x.json")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["other.txt"]
+    (tmp_path / "transcripts/user/conversation").mkdir(parents=True)
+    remove_empty_parents(tmp_path, "transcripts/user/conversation/x.json")
+    assert list((tmp_path / "transcripts").iterdir()) == []
 
 
 def test_a_killed_deletion_gives_the_name_back(tmp_path: Path) -> None:

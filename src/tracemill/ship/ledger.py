@@ -1,7 +1,7 @@
 """What was packed and what was acknowledged, in one SQLite file, so that nothing is sent twice and nothing unsent is deleted.
 
 A package is ``pending`` from the moment its bytes are fixed, ``sent`` once the receiver has acknowledged it, ``set_aside``
-when the receiver says that it can never take it. A file is known by the SHA-256 of its name and content, in whatever package
+when the receiver says that it can never take it, ``replaced`` when smaller ones took its place. A file is known by the SHA-256 of its name and content, in whatever package
 its content went (in several, when it was cut); its state is that of its packages together.
 """
 
@@ -20,12 +20,12 @@ from tracemill.core.ids import microseconds, now
 from tracemill.ship.packing import Package
 from tracemill.ship.scanning import Found
 
-State: TypeAlias = Literal["pending", "sent", "set_aside"]
+State: TypeAlias = Literal["pending", "sent", "set_aside", "replaced"]
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE packages (
     sha256 TEXT PRIMARY KEY,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'set_aside')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'set_aside', 'replaced')),
     size INTEGER NOT NULL,
     made INTEGER NOT NULL,      -- microseconds since the epoch
     sent INTEGER,
@@ -111,7 +111,8 @@ class Ledger:
     def _insert(self, connection: sqlite3.Connection, packages: Iterable[tuple[Package, Sequence[Entry]]]) -> None:
         for package, entries in packages:
             connection.execute(
-                "INSERT INTO packages (sha256, state, size, made) VALUES (?, 'pending', ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO packages (sha256, state, size, made) VALUES (?, 'pending', ?, ?)"
+                " ON CONFLICT (sha256) DO UPDATE SET state = 'pending' WHERE state = 'replaced'",
                 (package.sha256, package.size, microseconds(now())),
             )
             connection.executemany(
@@ -123,7 +124,8 @@ class Ledger:
         """Put packages in the place of one that was too large, all at once."""
         with self._transaction() as connection:
             self._insert(connection, packages)
-            self._forget(connection, sha256)
+            connection.execute("UPDATE packages SET state = 'replaced' WHERE sha256 = ?", (sha256,))
+            connection.execute("DELETE FROM members WHERE package = ?", (sha256,))
 
     def forget(self, sha256: str) -> None:
         """Take a package that was never sent out of the ledger, so that its files are new again."""
@@ -146,6 +148,13 @@ class Ledger:
         """Note that the receiver never takes a package."""
         with self._transaction() as connection:
             connection.execute("UPDATE packages SET state = 'set_aside' WHERE sha256 = ?", (sha256,))
+
+    def reopen(self, sha256: str) -> None:
+        """Let a package that was set aside wait again."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE packages SET state = 'pending' WHERE sha256 = ? AND state = 'set_aside'", (sha256,)
+            )
 
     def pending(self) -> list[Package]:
         """Packages that wait for their acknowledgement, oldest first."""
@@ -187,10 +196,8 @@ class Ledger:
             (key_of(name, sha256),),
         )
         states: set[State] = {row[0] for row in rows}
-        for state in ("pending", "set_aside", "sent"):
-            if state in states:
-                return state
-        return None
+        order: tuple[State, ...] = ("pending", "set_aside", "sent")
+        return next((state for state in order if state in states), None)
 
 
 def _row(package: Package, entry: Entry) -> tuple[object, ...]:

@@ -23,9 +23,15 @@ import msgspec
 from tracemill.core.errors import SourceError
 
 LONGEST_NAME, LONGEST_PART = 1024, 200
+PART = "{stem}.part-{number:05d}{suffix}"
+"""What the parts of a file that was cut are called."""
 _PIECE = 1024 * 1024
 _LEVEL = 6
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+class UnfinishedError(SourceError):
+    """A file does not come to its end, as one that is still being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,17 @@ def _parses(text: bytes) -> bool:
     return True
 
 
+def part_name(name: str, number: int) -> str:
+    """What part ``number`` of a file is called: ``a/b.json`` gives ``a/b.part-00001.json``."""
+    stem, dot, suffix = name.rpartition(".")
+    return PART.format(stem=stem, number=number, suffix=dot + suffix)
+
+
 def split(name: str, stream: BinaryIO, limit: int) -> Iterator[bytes]:
     """A file that is too large as whole files of the same kind, each of ``limit`` bytes at most.
 
     ``.jsonl`` is cut between lines, a JSON array between its elements. Raises SourceError when it is neither, when one line
-    or element alone is too large, or when it does not parse to its end.
+    or element alone is too large; UnfinishedError when it does not parse to its end.
     """
     lines = name.endswith(".jsonl")
     pieces = _lines(stream, limit) if lines else _elements(stream, limit)
@@ -134,7 +146,7 @@ def split(name: str, stream: BinaryIO, limit: int) -> Iterator[bytes]:
     size = len(start) + len(end)
     for piece in pieces:
         if not _parses(piece):
-            raise SourceError(f"{name} does not parse")
+            raise UnfinishedError(f"{name} does not parse")
         if len(start) + len(piece) + len(end) > limit:
             raise SourceError(f"{name} has one record larger than {limit} bytes")
         if held and size + len(between) + len(piece) > limit:
@@ -149,7 +161,9 @@ def split(name: str, stream: BinaryIO, limit: int) -> Iterator[bytes]:
 def _lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
     while line := stream.readline(limit + 1):
         if not line.endswith(b"\n"):
-            raise SourceError("a line is too large, or the last one has no end")
+            if len(line) > limit:
+                raise SourceError(f"one line is larger than {limit} bytes")
+            raise UnfinishedError("the last line has no end")
         if line.strip():
             yield line[:-1]
 
@@ -222,4 +236,4 @@ def _elements(stream: BinaryIO, limit: int) -> Iterator[bytes]:
     while piece := stream.read(_PIECE):
         yield from reader.feed(piece)
     if not reader.ended or reader.rest():
-        raise SourceError("it is no JSON array, or does not come to its end")
+        raise UnfinishedError("the JSON array does not come to its end, or goes on after it")

@@ -174,9 +174,12 @@ def give_back_all(folder: Path) -> None:
 
 
 def remove_empty_parents(folder: Path, name: str) -> None:
-    """Remove the folders a file lay in, from the innermost up to ``folder`` (which stays), while they are empty."""
+    """Remove the folders a file lay in, from the innermost outwards, while they are empty.
+
+    ``folder`` and what lies directly in it stay: applications make those once, when they start.
+    """
     for parent in (folder / name).parents:
-        if parent == folder:
+        if folder in (parent, parent.parent):
             return
         try:
             parent.rmdir()
