@@ -1,8 +1,9 @@
 """What was packed and what was acknowledged, in one SQLite file, so that nothing is sent twice and nothing unsent is deleted.
 
 A package is ``pending`` from the moment its bytes are fixed, ``sent`` once the receiver has acknowledged it, ``set_aside``
-when the receiver says that it can never take it, ``replaced`` when smaller ones took its place. A file is known by the SHA-256 of its name and content, in whatever package
-its content went (in several, when it was cut); its state is that of its packages together.
+when the receiver says that it can never take it, ``replaced`` when smaller ones took its place. A file is known by the SHA-256
+of its name and content, in whatever package its content went (in several, when it was cut); its state is that of its packages
+together.
 """
 
 from __future__ import annotations
@@ -188,6 +189,15 @@ class Ledger:
             (found.name, found.device, found.inode, found.size, found.modified),
         ).fetchone()
         return row[0] if row else None
+
+    def packages_of(self, name: str, sha256: str) -> list[Package]:
+        """The packages that a file's content is in."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT packages.sha256, packages.size FROM members"
+            " JOIN packages ON packages.sha256 = members.package WHERE key = ?",
+            (key_of(name, sha256),),
+        )
+        return [Package(*row) for row in rows]
 
     def state(self, name: str, sha256: str) -> State | None:
         """The state of a file's content: ``sent`` only when all packages it is in are; None when it is in none."""

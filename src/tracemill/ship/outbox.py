@@ -107,12 +107,18 @@ class Outbox:
             self.path(package).rename(kept)
         return kept
 
-    def is_sound(self, package: Package) -> bool:
-        """Whether a package is on the device as it was made, and can be unpacked."""
-        path = self.path(package)
+    def is_intact(self, package: Package) -> bool:
+        """Whether a package is on the device as it was made."""
         try:
-            return look_at(path) == package and all(True for _ in read_package(path))
-        except (OSError, SourceError):
+            return look_at(self.path(package)) == package
+        except OSError:
+            return False
+
+    def is_sound(self, package: Package) -> bool:
+        """Whether it is, and can be unpacked."""
+        try:
+            return self.is_intact(package) and all(True for _ in read_package(self.path(package)))
+        except SourceError:
             return False
 
     def drop_damaged(self, package: Package) -> Path:
