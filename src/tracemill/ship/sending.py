@@ -111,13 +111,14 @@ class Sender:
             else:
                 for part, entry in _parts_of(members[0], entries[members[0].name]):
                     drafts.append(self._outbox.draft([part], [entry]))
-        except BaseException as error:
+        except SourceError:
             self._outbox.discard(draft for draft in drafts if draft)
-            if not isinstance(error, SourceError):
-                raise
             kept = self._outbox.put_aside(package)
             self._report.set_aside.append(f"{members[0].name}: too large for the receiver, kept as {kept}")
             return []
+        except BaseException:
+            self._outbox.discard(draft for draft in drafts if draft)
+            raise
         return self._outbox.seal([draft for draft in drafts if draft], instead_of=package)
 
 
