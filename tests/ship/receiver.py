@@ -54,6 +54,7 @@ class Receiver:
         self.behaviours = list(behaviours) or [accepts]
         self.requests: list[Request] = []
         self.files: dict[str, bytes] = {}
+        self.members: list[tuple[str, bytes]] = []
         self.times: dict[str, int] = {}
         self.ended = threading.Event()
         self.arrived = threading.Event()
@@ -112,6 +113,7 @@ class Receiver:
         path.write_bytes(request.package)
         for member in read_package(path):
             self.files[member.name] = member.content
+            self.members.append((member.name, member.content))
             self.times[member.name] = self.times.get(member.name, 0) + 1
 
 

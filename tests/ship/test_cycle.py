@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,10 +79,14 @@ class Site:
             if path.is_file() and ".tracemill-ship" not in path.parts
         )
 
-    def outbox(self) -> dict[str, bytes]:
-        """What sealed packages hold."""
+    def packed(self) -> list[tuple[str, bytes]]:
+        """What sealed packages hold; two may hold two versions of one file."""
         packages = (self.data / ".tracemill-ship" / "outbox").iterdir()
-        return {member.name: member.content for path in packages for member in read_package(path)}
+        return [(member.name, member.content) for path in packages for member in read_package(path)]
+
+    def outbox(self) -> dict[str, bytes]:
+        """The same by name."""
+        return dict(self.packed())
 
 
 @pytest.fixture
@@ -380,6 +385,28 @@ def test_a_full_disk_costs_nothing_when_files_are_not_ours_to_delete(site: Site)
     site.put("a.json")
     report = site.cycle(answers(503), max_unsent_bytes=0, cleanup_after_send=False)
     assert (report.compressed, site.left()) == (0, ["a.json"])
+
+
+def test_a_disk_without_room_for_a_package_is_emptied_by_smaller_ones(site: Site) -> None:
+    texts = {f"{number}.json": os.urandom(30_000).hex() for number in range(30)}
+    for name, text in texts.items():
+        site.put(name, {"text": text})
+    site.put("half.json", b"[")
+    site.cycle(stopping=lambda: True)  # the ledger is made, for which there is room
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))  # no package of ten files fits
+    try:
+        report = site.cycle(_accepts_in_memory)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (report.problems, report.uploaded_files, report.skipped) == ([], 30, {"incomplete": 1})
+    assert report.uploaded > 3
+    assert site.left() == ["half.json"]
+
+
+def _accepts_in_memory(receiver: Receiver, connection: socket.socket, request: Request) -> None:
+    """Accept without writing anything: the limit of the test is this process's too."""
+    reply(connection, 202, b'{"request_id": "a"}')
 
 
 def test_a_package_damaged_on_the_disk_is_made_anew(site: Site) -> None:

@@ -58,7 +58,7 @@ def _ship_files(settings: ShipSettings, gatherer: Gatherer, sender: Sender, stop
     give_back_all(Path(settings.data_dir))
     groups = gatherer.groups()
     while groups and sender.may_send() and not stopping():
-        for package in gatherer.seal(groups.pop(0)):
+        for package in gatherer.seal_next(groups):
             if sender.may_send() and not stopping():
                 sender.send(package)
     if not sender.may_send():

@@ -28,6 +28,8 @@ from tracemill.ship.scanning import (
 from tracemill.ship.sending import clean
 from tracemill.ship.settings import ShipSettings
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 class Gatherer:
     """The files of one cycle."""
@@ -75,8 +77,24 @@ class Gatherer:
             clean(self._settings, self._ledger, [Entry(found.name, found, sha256)], self._report)
         return True
 
-    def seal(self, group: Sequence[Found]) -> list[Package]:
-        """The packages of a group, in the outbox. Raises OSError when there is no room for them, StoreError."""
+    def seal_next(self, groups: list[list[Found]]) -> list[Package]:
+        """The packages of the first group, which is taken off the list, in the outbox.
+
+        Where there is no room for them it is the first half that is taken, or less: a full disk is emptied a piece at a time.
+        Raises OSError when there is no room for even one file's package, StoreError.
+        """
+        while True:
+            group = groups.pop(0)
+            try:
+                with self._report.all_or_nothing():
+                    return self._seal(group)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or len(group) == 1:
+                    raise
+            middle = len(group) // 2
+            groups[:0] = [group[:middle], group[middle:]]
+
+    def _seal(self, group: Sequence[Found]) -> list[Package]:
         if group[0].size > self._settings.max_package_bytes:
             drafts = self._cut(group[0])
         else:
@@ -168,7 +186,7 @@ class Gatherer:
             return
         self._report.set_aside.append(f"{found.name}: {reason}, kept as {kept}")
 
-    def make_room(self, groups: Sequence[Sequence[Found]]) -> None:
+    def make_room(self, groups: list[list[Found]]) -> None:
         """Keep unsent files, oldest first, in sealed packages alone until the others fit ``max_unsent_bytes``.
 
         ``groups`` are those that are not packed yet. A file is deleted only when its package has been read back. Does nothing
@@ -180,9 +198,8 @@ class Gatherer:
         excess = sum(found.size for found, _ in sealed)
         excess += sum(found.size for group in groups for found in group) - self._settings.max_unsent_bytes
         excess -= self._keep_packed(sealed, excess)
-        for group in groups:
-            if excess > 0:
-                excess -= self._keep_packed(self._files(self.seal(group)), excess)
+        while groups and excess > 0:
+            excess -= self._keep_packed(self._files(self.seal_next(groups)), excess)
 
     def _files(self, packages: Sequence[Package]) -> list[tuple[Found, str]]:
         """The files of packages that still lie where they were found, oldest first, and their hashes."""

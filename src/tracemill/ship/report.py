@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +56,16 @@ class Report:
         names = self.skipped_names.setdefault(reason, []) if reason not in _USUAL else []
         if len(names) < _NAMES:
             names.append(name)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Count what is skipped within only if it ends well: else it is done again."""
+        counts, names = dict(self.skipped), {reason: list(names) for reason, names in self.skipped_names.items()}
+        try:
+            yield
+        except BaseException:
+            self.skipped, self.skipped_names = counts, names
+            raise
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values."""
