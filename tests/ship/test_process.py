@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import socket
@@ -104,6 +105,13 @@ def test_once_with_nobody_there(site: Site) -> None:
     _, err = run(site, code=1)
     assert "status 500" in err
     assert site.left() == ["a.json"]
+
+
+def test_names_that_are_no_text_are_reported(site: Site) -> None:
+    Path(os.fsdecode(bytes(site.data) + b"/\xff\x1b[31m.json")).write_bytes(b"{}")
+    out, err = run(site, "--json", "--rich-logs", "--log-level", "DEBUG")
+    assert json.loads(out)["skipped"] == {"unsafe_name": 1}
+    assert "\x1b" not in out + err
 
 
 def test_once_takes_what_was_written_just_now(site: Site) -> None:

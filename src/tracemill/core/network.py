@@ -266,7 +266,7 @@ def _send(connection: http.client.HTTPConnection, body: Iterable[bytes]) -> None
     try:
         for piece in body:
             connection.send(piece)
-    except (BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
         pass
 
 

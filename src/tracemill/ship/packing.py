@@ -143,20 +143,22 @@ def split(name: str, stream: BinaryIO, limit: int) -> Iterator[bytes]:
     lines = name.endswith(".jsonl")
     pieces = _lines(stream, limit) if lines else _elements(stream, limit)
     start, between, end = (b"", b"\n", b"\n") if lines else (b"[", b",", b"]")
-    held: list[bytes] = []
-    size = len(start) + len(end)
+    held = bytearray(start)  # one copy of a part at a time: parts are as large as packages may be
     for piece in pieces:
         if not _parses(piece):
             raise UnfinishedError(f"{name} does not parse")
         if len(start) + len(piece) + len(end) > limit:
             raise SourceError(f"{name} has one record larger than {limit} bytes")
-        if held and size + len(between) + len(piece) > limit:
-            yield start + between.join(held) + end
-            held, size = [], len(start) + len(end)
-        size += len(piece) + (len(between) if held else 0)
-        held.append(piece)
-    if held:
-        yield start + between.join(held) + end
+        if len(held) > len(start) and len(held) + len(between) + len(piece) + len(end) > limit:
+            held += end
+            yield bytes(held)
+            held = bytearray(start)
+        if len(held) > len(start):
+            held += between
+        held += piece
+    if len(held) > len(start):
+        held += end
+        yield bytes(held)
 
 
 def _lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
