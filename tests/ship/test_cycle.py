@@ -419,6 +419,19 @@ def test_a_package_damaged_on_the_disk_is_made_anew(site: Site) -> None:
     assert (list(site.receiver.files), site.left()) == (["a.json"], [])
 
 
+def test_no_file_gives_way_to_a_package_that_was_damaged(site: Site) -> None:
+    site.put("a.json")
+
+    def damages(_receiver: Receiver, connection: socket.socket, _request: Request) -> None:
+        (package,) = (site.data / ".tracemill-ship" / "outbox").iterdir()
+        package.write_bytes(package.read_bytes()[:-5])
+        reply(connection, 500)
+
+    assert (site.cycle(damages, max_unsent_bytes=0).compressed, site.left()) == (0, ["a.json"])
+    site.cycle()
+    assert (list(site.receiver.files), site.left()) == (["a.json"], [])
+
+
 def test_ten_thousand_small_files(site: Site) -> None:
     for number in range(10_000):
         site.put(f"t/{number % 50}/{number}.json")
