@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tracemill.core.errors import SettingError
+from tracemill.core.settings import DataCollectorSection, UserDataCollection
 from tracemill.ship.settings import ShipSettings, credentials_of, load_ship_settings, shown, token_reader
 from tracemill.ship.tokens import OpenShiftCredentials, SsoCredentials
 
@@ -138,6 +139,18 @@ def test_lightspeeds_own_section(tmp_path: Path) -> None:
     assert load({"collection_interval": 5}, tmp_path, LIGHTSPEED).collection_interval == 5
     with pytest.raises(SettingError, match="different folders"):
         load({}, tmp_path, LIGHTSPEED.replace("{folder}/feedback", "/elsewhere/feedback"))
+
+
+def test_the_spool_instead_of_the_sections_folders(tmp_path: Path) -> None:
+    section = UserDataCollection(
+        feedback_storage=str(tmp_path / "feedback"),
+        data_collector=DataCollectorSection(
+            enabled=True, ingress_server_url="https://a.example", ingress_content_service_name="lightspeed"
+        ),
+    )
+    assert load_ship_settings({}, environment={}, section=section).data_dir == str(tmp_path)
+    found = load_ship_settings({"spool": True, "workspace": "w"}, environment={}, section=section)
+    assert (found.data_dir, found.service_id, found.state) == ("", "lightspeed", Path("w/.tracemill-ship"))
 
 
 def test_a_token_is_read_where_it_was_written(tmp_path: Path) -> None:

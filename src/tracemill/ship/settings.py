@@ -108,7 +108,7 @@ def load_ship_settings(
     environment = os.environ if environment is None else environment
     given: dict[str, tuple[Any, str]] = {}
     for values, origin in (
-        (_of_section(section or UserDataCollection()), "user_data_collection"),
+        (_of_section(section or UserDataCollection(), folders=not flags.get("spool")), _SECTION),
         (_of_file(config), f"the file {config}"),
         ({name: environment[key] for name, key in _ENVIRONMENT.items() if environment.get(key)}, "the environment"),
         ({name: value for name, value in flags.items() if value is not None}, "a flag"),
@@ -191,8 +191,8 @@ def _with_level(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "log_level": level.upper()} if isinstance(level, str) else content
 
 
-def _of_section(section: UserDataCollection) -> dict[str, Any]:
-    """Lightspeed's own section in the exporter's terms. Its two folders become one with two names below."""
+def _of_section(section: UserDataCollection, *, folders: bool = True) -> dict[str, Any]:
+    """Lightspeed's own section in the exporter's terms. Its two folders, if wanted, become one with two names below."""
     collector = section.data_collector
     values: dict[str, Any] = {
         "ingress_server_url": collector.ingress_server_url,
@@ -206,15 +206,15 @@ def _of_section(section: UserDataCollection) -> dict[str, Any]:
             "ingress_connection_timeout": collector.connection_timeout_seconds,
         }
     kept = {name: value for name, value in values.items() if value is not None}
-    folders = [folder for folder in (section.feedback_storage, section.transcripts_storage) if folder]
-    if collector.enabled and folders:
-        parents = {str(PurePosixPath(folder).parent) for folder in folders}
+    storages = [folder for folder in (section.feedback_storage, section.transcripts_storage) if folder]
+    if collector.enabled and storages and folders:
+        parents = {str(PurePosixPath(folder).parent) for folder in storages}
         if len(parents) > 1:
             raise SettingError(
                 "feedback_storage and transcripts_storage lie in different folders",
                 hint="Say --data-dir, and run one `tracemill ship` for each of them.",
             )
-        kept |= {"data_dir": parents.pop(), "allowed_subdirs": [PurePosixPath(folder).name for folder in folders]}
+        kept |= {"data_dir": parents.pop(), "allowed_subdirs": [PurePosixPath(folder).name for folder in storages]}
     return kept
 
 
