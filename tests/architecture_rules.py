@@ -29,8 +29,9 @@ RANKS = {
     "": 9,  # tracemill/__init__.py: the public names
 }
 FACES = {"cli", "server", "ship", "demo", "collector", "__main__", ""}
-FACE_USES = {"cli": {"demo", "server"}, "demo": {"collector"}}
-"""Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`."""
+FACE_USES = {"cli": {"demo", "server", "ship"}, "demo": {"collector"}}
+"""Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`,
+`tracemill ship`."""
 HEAVY = {f"tracemill.store.{name}" for name in ("cold.cold", "cold.layout", "cold.sealed", "resealing")}
 """Modules of ours that need heavy optional packages (PyArrow, NumPy) and are imported where the archive is first used."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60

@@ -33,7 +33,7 @@ from tracemill.core.errors import DeliveryError, SettingError
 from tracemill.core.ids import new_id, now
 from tracemill.core.records import SCHEMA_VERSION, Interaction
 from tracemill.core.settings import load_settings
-from tracemill.sdk.http import HttpDelivery, _wait
+from tracemill.sdk.http import HttpDelivery, retry_after
 
 
 def items(number: int, size: int = 10) -> list[bytes]:
@@ -135,12 +135,12 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere() -> None:
     ("value", "seconds"), [("7", 7), ("0", 0), ("99999999999", 300), ("soon", 0), (None, 0), ("-1", 0), ("", 0)]
 )
 def test_retry_after_is_read_with_care(value: str | None, seconds: float) -> None:
-    assert _wait(value) == seconds
+    assert retry_after(value) == seconds
 
 
 def test_retry_after_may_be_a_date() -> None:
-    assert _wait("Wed, 01 Jan 2120 00:00:00 GMT") == 300
-    assert _wait("Wed, 01 Jan 2020 00:00:00 GMT") == 0
+    assert retry_after("Wed, 01 Jan 2120 00:00:00 GMT") == 300
+    assert retry_after("Wed, 01 Jan 2020 00:00:00 GMT") == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import tracemill.cli.datasets as datasets
 import tracemill.cli.privacy as privacy
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
+import tracemill.cli.ship as ship
 from tracemill import __version__
 from tracemill.cli.output import Options
 
@@ -95,4 +96,5 @@ keys.command()(server.create)
 keys.command(name="list")(server.list_)
 keys.command()(server.revoke)
 app.add_typer(keys, name="keys")
+app.command(context_settings=ship.SETTINGS)(ship.ship)
 app.command()(reports.demo)

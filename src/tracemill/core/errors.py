@@ -14,6 +14,7 @@
     ├── RecipeError             a recipe is not valid
     ├── DatasetError            a dataset or version does not exist, is damaged, or is being built elsewhere
     ├── ExportError             a dataset version cannot be written in the format asked for
+    ├── TargetError             an address that nothing may be sent to: not public, not encrypted, or in disguise
     └── ErasureError            something that was to be erased is still there; the request stays open
 
 An error says what is wrong and where in its message, and what to do next in ``hint``. A face (CLI, server) prints
@@ -101,3 +102,7 @@ class ExportError(TracemillError):
 
 class ErasureError(TracemillError):
     """Something that was to be erased is still somewhere; the message says where. The request stays open."""
+
+
+class TargetError(TracemillError):
+    """An address that nothing may be sent to; the message says which and why. Nothing was sent."""

@@ -189,11 +189,11 @@ def _refusal(status: int, fields: http.client.HTTPMessage) -> DeliveryError:
     elif 300 <= status < 400:
         hint = "Check endpoint: redirects are not followed, so that the key goes nowhere else."
     error = DeliveryError(message, hint=hint)
-    error.wait_seconds = _wait(fields.get("Retry-After"))
+    error.wait_seconds = retry_after(fields.get("Retry-After"))
     return error
 
 
-def _wait(value: str | None) -> float:
+def retry_after(value: str | None) -> float:
     """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
     if value is None:
         return 0.0
