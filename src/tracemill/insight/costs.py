@@ -21,6 +21,8 @@ GB = 1_000_000_000
 DATED = "2025-01"
 _DAY = 86_400_000_000
 _SMALLEST_IA = 128 * 1024
+_FEW_RECORDS = 50
+"""Fewer records in an object take less room in the database than the object's own frame does."""
 LIST_PRICES: dict[str, StoragePrice] = {
     # A small managed database sold by its disk, instance included; the figure of the specification's own cost table.
     "hosted PostgreSQL": StoragePrice(gb_month=12.5, dated=DATED),
@@ -182,6 +184,12 @@ def advice(found: dict[str, Any], files: Sequence[ArchivedFile], settings: Setti
     small = [file for file in files if file.stored_bytes < price.minimum_bytes]
     if small:
         lines.append(f"{len(small)} objects are smaller than {name} bills: run `tracemill archive compact`")
+    tiny = sum(file.records < _FEW_RECORDS for file in files)
+    if tiny > len(files) / 2:
+        lines.append(
+            f"{tiny:,} of {len(files):,} objects hold fewer than {_FEW_RECORDS} records, and cost more room than they save: "
+            "leave platforms with little traffic in the database longer (retention: hot_days)"
+        )
     early = found["early_deletion"]
     if early["objects"]:
         lines.append(

@@ -13,12 +13,12 @@ Counted per platform, over interactions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tracemill.core.records import Interaction
 from tracemill.feedback.attach import Attached, attach
-from tracemill.store.base import Filter, Store
+from tracemill.store.base import DailyRow, Filter, Store
 
 REQUIRED = {"examples": 50, "successful": 30, "with_feedback": 10, "quality": 20}
 WEIGHTS = {"examples": 25, "successful": 25, "with_feedback": 20, "quality": 30}
@@ -99,9 +99,15 @@ def judged(store: Store) -> dict[str, Judged]:
     return {name: Judged(own["with_feedback"], own["quality"]) for name, own in found.items()}
 
 
-def readiness(store: Store, platform: str, known: Mapping[str, Judged] | None = None) -> Readiness:
-    """The readiness of a platform, by sums and by what people said (``known``, where it is at hand). Raises StoreError."""
-    rows = [row for row in store.daily(platform=platform) if row.type == "interaction"]
+def readiness(
+    store: Store, platform: str, known: Mapping[str, Judged] | None = None, sums: Sequence[DailyRow] | None = None
+) -> Readiness:
+    """The readiness of a platform, by daily sums and by what people said (both read where they are not given).
+
+    Raises what the store raises.
+    """
+    own = store.daily(platform=platform) if sums is None else [row for row in sums if row.platform == platform]
+    rows = [row for row in own if row.type == "interaction"]
     counts = dict.fromkeys(REQUIRED, 0)
     if any(row.answered is None or row.answered_well is None for row in rows):
         attachments = attach(store)

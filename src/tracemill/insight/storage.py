@@ -28,7 +28,7 @@ def storage_statistics(
     files = [file for file in store.archived_files() if platform in (None, file.platform)]
     interactions = [row for row in rows if row.type == "interaction"]
     names = sorted({row.platform for row in interactions})
-    ready = {name: readiness(store, name, said) for name in names}
+    ready = {name: readiness(store, name, said, rows) for name in names}
     with_feedback = {name: _gate(ready[name].gates, "with_feedback") for name in names}
     sizes = _sizes(store, rows, files)
     archived_turns = sum(file.types.get("interaction", 0) for file in files)

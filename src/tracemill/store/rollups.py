@@ -171,7 +171,7 @@ def read_daily(connection: Connection, names: Names, platform: str | None) -> li
             texts.get(row.platform, ""),
             TYPE_TAGS[row.type],
             texts.get(row.label, ""),
-            *(getattr(row, name) for name in _DAILY),
+            *row[4:],  # as the table has them, and the fields of DailyRow
         )
         for row in rows
         if row.records

@@ -53,6 +53,7 @@ class SealWriter:
                 data_page_size=_PAGE,
                 column_encoding=DELTAS,
                 write_statistics=[name for name in _leaves() if name not in TEXTS],
+                store_schema=False,  # a second schema, of some 4 KB an object: the types are all Parquet's own
             )
         else:
             self._lines = gzip.GzipFile(self._path, "wb", compresslevel=9, mtime=0)
@@ -149,11 +150,15 @@ class Sealed:
         def make() -> tuple[Any, int]:
             if self.file.format == "parquet":
                 source = self._objects.open(self.file.object_key, self.file.stored_bytes)
-                return pq.ParquetFile(source, read_dictionary=list(TEXTS)), 64 * 1024
+                return pq.ParquetFile(source, read_dictionary=list(TEXTS), arrow_extensions_enabled=True), 64 * 1024
             rows = list(read_lines(self._objects.read(self.file.object_key), self.file.object_key))
             buffer = io.BytesIO()
             pq.write_table(to_table(rows, self._sealer), buffer, compression="zstd", row_group_size=GROUP_ROWS)
-            return pq.ParquetFile(pa.BufferReader(buffer.getvalue()), read_dictionary=list(TEXTS)), buffer.tell()
+            held = pa.BufferReader(buffer.getvalue())
+            return (
+                pq.ParquetFile(held, read_dictionary=list(TEXTS), arrow_extensions_enabled=True),
+                buffer.tell(),
+            )
 
         with self._damaged():
             parquet: pq.ParquetFile = self._cache.get((self.file.id, "file"), make)
@@ -239,7 +244,8 @@ class Sealed:
                 for start in range(0, len(rows), GROUP_ROWS):
                     yield to_table(rows[start : start + GROUP_ROWS], self._sealer)
                 return
-            plain = pq.ParquetFile(self._objects.open(self.file.object_key, self.file.stored_bytes))
+            source = self._objects.open(self.file.object_key, self.file.stored_bytes)
+            plain = pq.ParquetFile(source, arrow_extensions_enabled=True)
             for number in range(plain.metadata.num_row_groups):
                 yield plain.read_row_group(number)
 
