@@ -131,3 +131,20 @@ print(light, [name for name in {heavy.split()!r} if name in sys.modules])
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "1 []"
+
+
+def test_the_archive_is_at_hand_in_the_application(tmp_path: Path) -> None:
+    with tracemill.DataCollector(tmp_path) as collector:
+        first = collector.log_conversation("where?", "there", platform="support", success=True)
+        second = collector.log_conversation("when?", "then", platform="support", success=False)
+        collector.log_user_feedback("thumbs_up", first)
+        assert collector.archive_old_data(0, dry_run=True).records == 3
+        assert collector.archive_old_data(0).records == 3
+        assert [record.id for record in collector.get_training_dataset("support")] == [first, second]
+        assert [record.id for record in collector.get_training_dataset("support", True)] == [first]
+        assert [record.id for record in collector.get_training_dataset(with_feedback=True)] == [first]
+        assert collector.get_training_dataset(include_archived=False) == []
+        assert len(collector.get_training_dataset(limit=1)) == 1
+        found = collector.get_storage_stats()
+        assert found["overview"]["archived_records"] == 3
+        assert found["training_readiness"]["support"]["is_ready"] is False

@@ -18,6 +18,8 @@ from tracemill.sdk.delivery import Delivery
 if TYPE_CHECKING:
     from tracemill.insight.health import Health
     from tracemill.insight.statistics import Statistics
+    from tracemill.store.archiving import ArchiveReport
+    from tracemill.workspace import Workspace
 
 
 class DataCollector(Collector):
@@ -63,23 +65,59 @@ class DataCollector(Collector):
 
         Raises SettingError where it is delivered to a server: it is read there.
         """
+        return self.get_training_dataset(platform, success, limit=limit)
+
+    def get_training_dataset(
+        self,
+        platform: str | None = None,
+        success: bool | None = None,
+        with_feedback: bool | None = None,
+        include_archived: bool = True,
+        limit: int | None = None,
+    ) -> list[Interaction]:
+        """Interactions of the database and the archive, oldest first; see :meth:`tracemill.workspace.Workspace.training_data`.
+
+        Waits for delivery of what this process captured. Raises SettingError where it is delivered to a server.
+        """
+        with self._own_workspace() as workspace:
+            found = workspace.training_data(
+                platform=platform,
+                success=success,
+                with_feedback=with_feedback,
+                include_archived=include_archived,
+                limit=limit,
+            )
+            return list(found)
+
+    def get_storage_stats(self, platform: str | None = None) -> dict[str, Any]:
+        """What is stored where, what it costs, whether it is enough to train on, and what to do next (docs/costs.md).
+
+        Waits for delivery of what this process captured. Raises SettingError where it is delivered to a server.
+        """
+        with self._own_workspace() as workspace:
+            return workspace.storage_statistics(platform)
+
+    def archive_old_data(self, days_old: int | None = None, *, dry_run: bool = False) -> ArchiveReport:
+        """Move records older than ``days_old`` days (by default as the settings say) into the archive (docs/archive.md).
+
+        Raises SettingError where records are delivered to a server, or the archive's packages are not installed; StoreError.
+        """
+        with self._own_workspace() as workspace:
+            return workspace.archive(days_old=days_old, dry_run=dry_run)
+
+    def _own_workspace(self) -> Workspace:
         from tracemill.workspace import Workspace
 
         self._needs_own_store()
         self.deliver(timeout=30)
-        with Workspace.open(settings=self.settings) as workspace:
-            return list(workspace.training_data(platform=platform, success=success, limit=limit))
+        return Workspace.open(settings=self.settings)
 
     def get_statistics(self, *, platform: str | None = None) -> Statistics:
         """Statistics of what was captured and delivered so far (see :mod:`tracemill.insight.statistics`).
 
         Raises SettingError where it is delivered to a server: it is read there.
         """
-        from tracemill.workspace import Workspace
-
-        self._needs_own_store()
-        self.deliver(timeout=30)
-        with Workspace.open(settings=self.settings) as workspace:
+        with self._own_workspace() as workspace:
             return workspace.statistics(platform=platform)
 
     def _needs_own_store(self) -> None:
