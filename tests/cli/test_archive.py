@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, environment
 from tests.cli.test_commands import answered, said
 from tracemill.core.codec import decode_json
 from tracemill.core.records import Interaction
@@ -206,3 +210,21 @@ def test_without_the_archives_packages_it_says_what_to_install(tracemill: Run, f
     assert tracemill("--workspace", workspace, "storage", **plain).returncode == 0
     assert tracemill("--workspace", workspace, "erase", "--user", "nobody", **plain).returncode == 0
     assert tracemill("--workspace", workspace, "maintain", **plain).returncode in (0, 1)
+
+
+def test_ctrl_c_stops_the_archive_at_a_step_and_loses_nothing(at: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "tracemill", *at, "archive", "run", "--days-old", "0"]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as running:
+        while len(list(Path(at[1]).glob("archive/*/*"))) < 3:
+            assert running.poll() is None, "it was done before it could be stopped"
+            time.sleep(0.002)
+        running.send_signal(signal.SIGINT)
+        _, complaint = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Nothing is lost" in complaint
+    assert "Traceback" not in complaint
+    moved = answered(*at, "archive", "run", "--stats-only")["statistics"]["overview"]["archived_records"]
+    assert 0 < moved < 276
+    assert said(*at, "records").count("\n") == 276
+    assert answered(*at, "archive", "run", "--days-old", "0")["archive"]["records"] == 276 - moved
+    assert "sound" in said(*at, "archive", "verify")

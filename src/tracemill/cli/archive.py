@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from tracemill.cli.opening import Folder, Json, moment_of, open_workspace, options_of
-from tracemill.cli.output import Options, emit_json, progress, say, table
+from tracemill.cli.output import Options, emit_json, gentle_progress, say, table
 from tracemill.core.errors import SettingError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(
     with open_workspace(options) as opened:
         report = None
         if not stats_only:
-            with progress(options) as shown:
+            with gentle_progress(options) as shown:
                 report = opened.archive(days_old=days_old, platforms=platform or [], dry_run=dry_run, progress=shown)
         statistics = opened.storage_statistics()
         if options.json:
@@ -142,7 +142,7 @@ def _object(file: Any) -> dict[str, Any]:
 def verify(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
     """Read every object and compare it with the catalogue: bit rot, missing and swapped objects. Exit code 1 if any."""
     options = options_of(context, workspace, json)
-    with open_workspace(options) as opened, progress(options) as shown:
+    with open_workspace(options) as opened, gentle_progress(options) as shown:
         number = len(opened.store.archived_files())
         problems = opened.verify_archive(shown)
     if options.json:
@@ -160,7 +160,7 @@ def verify(context: typer.Context, workspace: Folder = None, json: Json = False)
 def compact(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
     """Merge small objects of the archive into larger ones."""
     options = options_of(context, workspace, json)
-    with open_workspace(options) as opened, progress(options) as shown:
+    with open_workspace(options) as opened, gentle_progress(options) as shown:
         merged = opened.compact_archive(shown)
     if options.json:
         emit_json({"merged": merged})
@@ -180,7 +180,7 @@ def restore(
     if not (platform or since or until or everything):
         raise SettingError("nothing says what to restore", hint="Give --platform, --since, --until, or --all.")
     options = options_of(context, workspace, json)
-    with open_workspace(options) as opened, progress(options) as shown:
+    with open_workspace(options) as opened, gentle_progress(options) as shown:
         restored = opened.restore_archive(
             platforms=platform or [],
             since=moment_of(since, "--since"),
@@ -195,7 +195,7 @@ def restore(
 def maintain(context: typer.Context, workspace: Folder = None, json: Json = False) -> None:
     """Go on with open erasures, remove what retention says, archive what is old. Made for cron; safe to run at any time."""
     options = options_of(context, workspace, json)
-    with open_workspace(options) as opened, progress(options) as shown:
+    with open_workspace(options) as opened, gentle_progress(options) as shown:
         done = opened.maintain(progress=shown)
     if options.json:
         emit_json(done.to_plain())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from tracemill.core.steps import Progress
@@ -60,6 +63,49 @@ def table(options: Options, title: str, columns: Sequence[str], rows: Sequence[S
     for row in rows:
         drawn.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else visible(str(cell))) for cell in row))
     Console(highlight=False).print(drawn)
+
+
+class _Interrupt:
+    """Ctrl-C during long work: heard at the work's next step, where everything is in order; the second time at once."""
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.heard:
+            signal.default_int_handler(number, frame)
+        self.heard = True
+        sys.stderr.write("\nstopping at the next step; Ctrl-C again stops at once\n")
+
+
+@contextmanager
+def gentle_progress(options: Options) -> Iterator[Progress]:
+    """As :func:`progress`, for work of many short steps: after a Ctrl-C, KeyboardInterrupt is raised at the next of them."""
+    interrupt = _Interrupt()
+    with _listening(interrupt), progress(options) as line:
+
+        def step(stage: str, done: int, total: int | None) -> None:
+            if interrupt.heard:
+                raise KeyboardInterrupt
+            if line is not None:
+                line(stage, done, total)
+
+        yield step
+    if interrupt.heard:
+        raise KeyboardInterrupt  # the work was at its last step
+
+
+@contextmanager
+def _listening(interrupt: _Interrupt) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

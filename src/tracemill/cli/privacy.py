@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from tracemill.cli.opening import Folder, Json, open_workspace, options_of
-from tracemill.cli.output import Options, emit_json, progress, say, table
+from tracemill.cli.output import Options, emit_json, gentle_progress, say, table
 from tracemill.core.erasure import HoldKind, LegalHold, Receipt, SubjectKind
 from tracemill.core.errors import SettingError
 from tracemill.core.ids import from_microseconds
@@ -44,7 +44,7 @@ def erase(
         if dry_run:
             _preview(options, opened, kind, value)
             return
-        with progress(options) as shown:
+        with gentle_progress(options) as shown:
             receipt = opened.erase(kind, value, reason=reason, progress=shown)
         path = opened.receipts_path / f"{receipt.id}.json"
         rebuilt = opened.rebuilt(receipt)

@@ -55,7 +55,8 @@ def _sqlite_engine(url: str) -> Engine:
     def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = connection.cursor()
-        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before WAL, which writes the first page
+        if cursor.execute("PRAGMA page_count").fetchone() == (0,):  # of an older file it would want to write
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before WAL, which writes the first page
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # a commit is on the device when it returns
         cursor.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten, not only unlinked
