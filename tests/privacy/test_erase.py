@@ -15,6 +15,7 @@ from tracemill.core.errors import ErasureError
 from tracemill.core.ids import new_id, now
 from tracemill.core.records import Interaction
 from tracemill.privacy.erase import receipt_holds
+from tracemill.sdk.spool import inspect
 from tracemill.workspace import Workspace
 
 NOT_DATA = ("pseudonym.key",)
@@ -33,6 +34,9 @@ def world(tmp_path: Path) -> tuple[Path, Person, Person]:
 def assert_gone(path: Path, who: Person, other: Person) -> None:
     """Nothing of one is left anywhere, everything of the other is, and what is stored is sound."""
     assert hits(path, who.needles()) == []
+    spool = inspect(path)
+    assert spool.problems == []
+    assert spool.counts.unaccounted == 0  # captured = queued + spooled + stored + dead-lettered + dropped
     with opened(path) as workspace:
         assert workspace.store.known(who.ids) == set()
         assert workspace.store.known(other.ids) == set(other.ids)
@@ -111,7 +115,7 @@ def test_a_late_spool_does_not_bring_anybody_back(world: tuple[Path, Person, Per
         drained = workspace.drain()
         assert drained.stored == 1  # Bob's
         assert workspace.store.known([identity]) == set()
-        assert workspace.doctor().checks
+    assert inspect(path).counts.unaccounted == 0
     assert_bob(path, bob)
 
 

@@ -489,7 +489,7 @@ def _inspect_producer(path: Path, problems: list[str]) -> ProducerHealth:
         try:
             for found in segment.frames(segment.delivered):
                 if isinstance(found, Frame):
-                    spooled += 1
+                    spooled += bool(found.payload.strip(b"\0"))  # else it was erased, and counted when it was
                 else:
                     damaged += 1
         except (SpoolError, OSError) as error:
