@@ -42,6 +42,7 @@ from tracemill.core.records import (
 from tracemill.store.base import Filter, Store
 
 _FEW = 100
+_TYPES = ("feedback", "validation")
 POSITIVE_RATING, NEGATIVE_RATING = 4, 2
 """A rating of at least 4 of 5 is positive, of at most 2 negative; 3 is neither."""
 
@@ -223,11 +224,29 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
 
     Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
     """
+    return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
+
+
+def attach_unlinked(store: Store, conversations: frozenset[str]) -> Attachments:
+    """As :func:`attach`, of what names no interaction only: by the words of these conversations, by span and by trace.
+
+    What is joined by the id of a step is left out.
+    """
+
+    def wanted(record: AnyRecord) -> bool:
+        if isinstance(record, Feedback) and record.step_id is not None:
+            return "span_id" in record.extra or "trace_id" in record.extra
+        return getattr(record, "conversation_id", None) in conversations
+
+    return _attach(store, filter(wanted, store.scan(Filter(types=_TYPES, unlinked=True))), None)
+
+
+def _attach(store: Store, said: Iterable[AnyRecord], up_to: int | None) -> Attachments:
     attachments = Attachments()
     pending: list[_Pending] = []
     of_steps: list[_OfStep] = []
     conversations: set[str] = set()
-    for record in store.scan(Filter(types=("feedback", "validation"), up_to=up_to)):
+    for record in said:
         if not isinstance(record, (Feedback, Validation)):
             continue
         entry = _narrow(record)

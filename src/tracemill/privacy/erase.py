@@ -20,7 +20,7 @@ import msgspec
 
 from tracemill.core.erasure import ErasureRequest, LegalHold, Receipt, SubjectKind, Touched
 from tracemill.core.errors import ErasureError
-from tracemill.core.ids import from_microseconds, microseconds, new_id, now
+from tracemill.core.ids import from_microseconds, is_id, microseconds, new_id, now
 from tracemill.core.steps import Progress
 from tracemill.privacy import buried
 from tracemill.privacy.audit import AuditLog
@@ -37,12 +37,18 @@ _ROUNDS = 5
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of."""
+    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of.
+
+    ``types`` counts what the request has not found before. ``people`` and ``within`` are the people and the conversations
+    that the records name: holds on those protect the records too.
+    """
 
     ids: list[str]
     types: dict[str, int]
     conversations: list[str]
     platforms: list[str] = []
+    people: list[str] = []
+    within: list[str] = []
     others: int = 0
 
 
@@ -80,8 +86,8 @@ class Eraser:
             named = {
                 "all": True,
                 "platform": hold.value in found.platforms,
-                "user": kind == "user" and hold.value == value,
-                "conversation": hold.value in found.conversations or (kind == "conversation" and hold.value == value),
+                "user": hold.value in found.people or (kind == "user" and hold.value == value),
+                "conversation": hold.value in found.within or (kind == "conversation" and hold.value == value),
                 "interaction": hold.value in found.ids or (kind == "interaction" and hold.value == value),
             }
             if named[hold.kind]:
@@ -108,9 +114,9 @@ class Eraser:
 
     def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
         """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
-        request = self._request(kind, value, "", "")
+        request = msgspec.structs.replace(self._request(kind, value, "", ""), id="", raw=sorted(raw))
         found = self._find(request)
-        subject = self._subject(msgspec.structs.replace(request, raw=sorted(raw)), found)
+        subject = self._subject(request, found)
         return found, {place.name: place.left(subject) for place in self._places}
 
     def erase(
@@ -175,15 +181,14 @@ class Eraser:
         """The request with everything found so far, stored: a record that is gone must still be looked for elsewhere."""
         ids = sorted({*request.ids, *found.ids})
         conversations = sorted({*request.conversations, *found.conversations})
-        new = [identity for identity in found.ids if identity not in request.ids]
-        types = request.records if not new else _add(request.records, found.types)
+        types = _add(request.records, found.types)
         changed = msgspec.structs.replace(request, status="open", ids=ids, conversations=conversations, records=types)
         self._put(changed)
         return changed
 
     def _subject(self, request: ErasureRequest, found: Found) -> Subject:
         kind, value = request.kind, request.value
-        own = {value} if kind == "interaction" else set()
+        own = {value} if kind == "interaction" and is_id(value) else set()
         wholly = {value} if kind == "conversation" else set()
         return Subject(
             kind,
@@ -242,7 +247,7 @@ class Eraser:
         names = subject.ids | subject.conversations | subject.pseudonyms
         with self._store.exclusive() as connection:
             for hold in erasing.holds(connection):
-                if hold.value in names:
+                if hold.released and hold.value in names:
                     digest = hashlib.sha256(f"{hold.kind}:{hold.value}".encode("utf-8", "surrogatepass")).hexdigest()
                     erasing.put_hold(connection, msgspec.structs.replace(hold, value=f"sha256:{digest}"))
 

@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 from sqlalchemy import Connection, delete, select
 
-from tracemill.core.codec import marked_text
+from tracemill.core.codec import marked_text, to_plain
 from tracemill.core.erasure import Touched
 from tracemill.core.ids import from_microseconds, new_id
 from tracemill.privacy.subject import Subject
@@ -59,7 +59,11 @@ class RecordsPlace:
         for name in subject.pseudonyms:
             left += self._store.count(Filter(user=name, up_to=subject.watermark))
             left += self._store.count(Filter(user=name, until=from_microseconds(subject.asked)))
-        return left + sum(self._store.count(Filter(conversation_id=name)) for name in subject.conversations)
+        if subject.kind == "conversation":
+            return left + sum(self._store.count(Filter(conversation_id=name)) for name in subject.conversations)
+        for name in sorted(subject.conversations):  # others may have joined them meanwhile
+            left += sum(subject.owns(to_plain(record)) for record in self._store.scan(Filter(conversation_id=name)))
+        return left
 
 
 class KeysPlace:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -34,6 +36,7 @@ class Erasing:
         self._path, self._settings, self._store = path, settings, store
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
+        self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
         self._log = log
         self.eraser = Eraser(store, path, self._places(), self._find, log, signer)
 
@@ -70,13 +73,19 @@ class Erasing:
         return self._current
 
     def _find(self, request: ErasureRequest) -> Found:
-        self._current = request.id
+        if request.id:  # a preview has none
+            self._current = request.id
         found = belongings(self._store, request)
+        before = set(request.ids)
         return Found(
             ids=sorted(found.records),
-            types=found.types,
+            types=dict(
+                sorted(Counter(tag for identity, tag in found.records.items() if identity not in before).items())
+            ),
             conversations=sorted(found.conversations),
             platforms=sorted(found.platforms),
+            people=sorted(found.people),
+            within=sorted(found.within),
             others=found.others,
         )
 
@@ -91,14 +100,24 @@ class Erasing:
         progress: Progress | None,
     ) -> Receipt:
         """Erase a subject and rebuild. Raises as :meth:`tracemill.privacy.erase.Eraser.erase`."""
-        receipt = self.eraser.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
-        self.rebuild(progress)
+        with self._one_at_a_time:
+            receipt = self.eraser.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+            self.rebuild(progress)
         return receipt
 
     def go_on(self, progress: Progress | None = None) -> list[Receipt]:
-        """Carry out what was cut off, and what a hold no longer defers."""
-        receipts = [self.eraser.carry_out(request, progress) for request in self.eraser.open_requests()]
-        self.rebuild(progress)
+        """Carry out what was cut off, and what a hold no longer defers. Raises what the first that failed did, at the end."""
+        receipts: list[Receipt] = []
+        failed: TracemillError | OSError | None = None
+        with self._one_at_a_time:
+            for request in self.eraser.open_requests():
+                try:
+                    receipts.append(self.eraser.carry_out(request, progress))
+                except (TracemillError, OSError) as error:
+                    failed = failed or error
+            self.rebuild(progress)
+        if failed is not None:
+            raise failed
         return receipts
 
     def rebuild(self, progress: Progress | None = None) -> list[str]:
