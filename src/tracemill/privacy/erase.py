@@ -34,6 +34,7 @@ from tracemill.store.tombstones import CONVERSATION, PERSON, RECORD, insert, sto
 
 RECEIPTS = "receipts"
 _ROUNDS = 5
+_LOG_IN_USE = "the write-ahead log was in use; it still holds pages of before until the next `tracemill maintain`"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +110,7 @@ class Eraser:
         removed = self._store.erase(gone)
         refused = buried.refused_again(self._store)
         self._store.overwrite_removed()
+        buried.finished(self._store)
         self._log.record("erase.again", actor="maintenance", records=removed, quarantined=refused)
         return removed + refused
 
@@ -151,10 +153,10 @@ class Eraser:
         if hold is not None:
             return self._defer(request, hold, found)
         self._log.record("erase.begin", request.id, actor=request.actor, kind=request.kind, reason=request.reason)
-        touched: dict[str, Touched] = {}
+        touched = {place.place: place for place in request.places}
         if found.others:
             note = f"{found.others} records of other people in shared conversations were kept"
-            touched["records"] = Touched(place="records", notes=[note])
+            touched["records"] = _sum(touched.get("records"), Touched(place="records", notes=[note]))
         for _ in range(_ROUNDS):
             request = self._remember(request, found)
             self._say(progress, "found")
@@ -162,9 +164,14 @@ class Eraser:
             self._bury(request, subject)
             self._say(progress, "buried")
             for place in self._places:
-                touched[place.name] = _sum(touched.get(place.name), place.erase(subject))
+                done = place.erase(subject)
+                touched[place.name] = _sum(touched.get(place.name), done)
+                if done.removed or done.notes:  # for the receipt, should this be cut off
+                    request = msgspec.structs.replace(request, places=list(touched.values()))
+                    self._put(request)
                 self._say(progress, f"erased {place.name}")
-            self._store.overwrite_removed()
+            if not self._store.overwrite_removed():
+                touched["records"] = _sum(touched.get("records"), Touched(place="records", notes=[_LOG_IN_USE]))
             left = {place.name: place.left(subject) for place in self._places}
             found = self._find(request)
             if not any(left.values()) and not found.ids:
@@ -232,7 +239,9 @@ class Eraser:
         receipt = msgspec.structs.replace(receipt, status="done", tainted_models=models)
         signed = self._sign(receipt)
         self._write(signed)
-        finished = msgspec.structs.replace(request, status="done", value="", ids=[], conversations=[], raw=[])
+        finished = msgspec.structs.replace(
+            request, status="done", value="", ids=[], conversations=[], raw=[], places=[]
+        )
         self._put(finished)
         self._forget_holds(subject)
         self._store.overwrite_removed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.erase import MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import recorded_recipe
-from tracemill.dataset.version import TOMBSTONE, list_versions
+from tracemill.dataset.version import TOMBSTONE, Version, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import EXPORT, export_version
 from tracemill.feedback.cascade import belongings
@@ -127,7 +128,11 @@ class Erasing:
         says why.
         """
         built: list[str] = []
-        newest = {version.name: version for version in list_versions(self._datasets)}
+        versions = list_versions(self._datasets)
+        newest = {version.name: version for version in versions}
+        for version, later in pairwise(versions):
+            if version.name == later.name and _replaces(later, version):  # a kill came before the old one named the new
+                self._note_replaced(version, later.reference, progress)
         for version in newest.values():
             stone = version.tombstone
             if stone is None or stone.replaced_by:
@@ -140,13 +145,17 @@ class Erasing:
                 continue
             built.append(made.version.reference)
             self._log.record("dataset.rebuilt", version.reference, actor="erasure", replaced_by=made.version.reference)
-            replaced = msgspec.structs.replace(stone, replaced_by=made.version.reference)
-            write_tombstone(version.path, replaced)
-            for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
-                name = folder.name.removeprefix(f"{version.name}-{version.path.name}-")
-                if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
-                    self._export_again(folder, name, made.version.reference, progress)
+            self._note_replaced(version, made.version.reference, progress)
         return built
+
+    def _note_replaced(self, version: Version, reference: str, progress: Progress | None) -> None:
+        """Export what was exported of a version from the one built in its place, and have the old one name the new."""
+        for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
+            name = folder.name.removeprefix(f"{version.name}-{version.path.name}-")
+            if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
+                self._export_again(folder, name, reference, progress)
+        if version.tombstone is not None:
+            write_tombstone(version.path, msgspec.structs.replace(version.tombstone, replaced_by=reference))
 
     def _export_again(self, folder: Path, name: str, reference: str, progress: Progress | None) -> None:
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
@@ -156,6 +165,18 @@ class Erasing:
             return  # nothing of the kind is left to export
         stone = msgspec.json.decode((folder / TOMBSTONE).read_bytes(), type=Tombstone)
         write_tombstone(folder, msgspec.structs.replace(stone, replaced_by=reference))
+
+
+def _replaces(later: Version, version: Version) -> bool:
+    """Whether a version is the one that was built of the same recipe when the one before it had lost its rows."""
+    stone = version.tombstone
+    return (
+        stone is not None
+        and not stone.replaced_by
+        and later.tombstone is None
+        and later.manifest.recipe_hash == version.manifest.recipe_hash
+        and later.build_record().built >= stone.erased
+    )
 
 
 def person_hash(value: str) -> str:

@@ -52,6 +52,7 @@ def maintain(store: TieredStore, erasing: Erasing, progress: Progress | None = N
     receipts = Counter(str(receipt.status) for receipt in erasing.go_on(progress))
     expired, held = expire(store, erasing.eraser.holds())
     report = run_archive(store, progress=progress)
+    store.shrink()
     return Maintained(report, dict(receipts), expired, held)
 
 
