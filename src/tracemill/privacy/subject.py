@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,10 @@ import msgspec
 from tracemill.core.erasure import SubjectKind
 
 _LINKS = ("id", "interaction_id", "parent_id", "step_id")
+_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LETTER = b"[0-9A-Za-z_-]"
+_RANDOM = re.compile("[0-9a-fA-F-]{32,}").fullmatch
+"""What nobody else's name has in it by chance is theirs wherever it stands."""
 _TELLING = 8
 """An identifier shorter than this is not looked for in raw bytes: "7" would be found everywhere."""
 
@@ -89,14 +94,66 @@ class Subject:
         return False
 
     @cached_property
-    def _names(self) -> re.Pattern[bytes] | None:
-        names = {
-            name for name in (*self.ids, *self.pseudonyms, *self.conversations, *self.raw) if len(name) >= _TELLING
-        }
+    def _ids(self) -> frozenset[bytes]:
+        return frozenset(identity.encode() for identity in self.ids)
+
+    @cached_property
+    def _names(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]] | None:
+        """What finds their names in text, where a name is a word of its own, and in bytes of which nothing is known."""
+        names = {name for name in (*self.pseudonyms, *self.conversations, *self.raw) if len(name) >= _TELLING}
         if not names:
             return None
-        return re.compile(b"|".join(re.escape(name.encode("utf-8", "surrogatepass")) for name in sorted(names)))
+        escaped = {name: re.escape(name.encode("utf-8", "surrogatepass")) for name in sorted(names)}
+        words = [b"(?<!%b)%b(?!%b)" % (_LETTER, text, _LETTER) for name, text in escaped.items() if not _RANDOM(name)]
+        randoms = [text for name, text in escaped.items() if _RANDOM(name)]
+        return re.compile(b"|".join([*words, *randoms])), re.compile(b"|".join(escaped.values()))
 
     def named_in(self, data: bytes) -> bool:
-        """Whether some bytes hold an id of theirs."""
-        return self._names is not None and self._names.search(data) is not None
+        """Whether some bytes hold an id of theirs: MessagePack and JSON are looked at text by text, all else as it is."""
+        plain = _plain(data)
+        if plain is not None:
+            return any(self._in_text(text) for text in _texts(plain))
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return self._has_id(data) or (self._names is not None and self._names[1].search(data) is not None)
+        return self._in_text(data)
+
+    def _in_text(self, text: bytes) -> bool:
+        return self._has_id(text) or (self._names is not None and self._names[0].search(text) is not None)
+
+    def _has_id(self, data: bytes) -> bool:
+        return bool(self._ids) and any(found in self._ids for found in _ID.findall(data))
+
+
+def _plain(data: bytes) -> dict[Any, Any] | list[Any] | None:
+    """What some bytes are as MessagePack or JSON, if they are a map or an array."""
+    for decode in (_from_msgpack, msgspec.json.decode):
+        try:
+            plain = decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+        if isinstance(plain, dict | list):
+            return plain
+    return None
+
+
+def _from_msgpack(data: bytes) -> Any:
+    return msgspec.msgpack.decode(data, ext_hook=lambda _code, content: bytes(content), strict=False)
+
+
+def _texts(plain: Any) -> Iterator[bytes]:
+    """Every text in some plain values, keys too. Does not recurse."""
+    level = [plain]
+    while level:
+        value = level.pop()
+        if isinstance(value, str):
+            yield value.encode("utf-8", "surrogatepass")
+        elif isinstance(value, bytes):
+            yield value
+        elif isinstance(value, dict):
+            level += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            level += value
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield str(value).encode() if value.bit_length() < 256 else b""

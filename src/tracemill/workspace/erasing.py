@@ -24,7 +24,16 @@ from tracemill.export.write import EXPORT, export_version
 from tracemill.feedback.cascade import belongings
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.erase import Eraser, Found
-from tracemill.privacy.places import FilesPlace, KeysPlace, Place, RecordsPlace, RefusedPlace, SpoolPlace, WorkPlace
+from tracemill.privacy.places import (
+    ApiKeysPlace,
+    FilesPlace,
+    KeysPlace,
+    Place,
+    RecordsPlace,
+    RefusedPlace,
+    SpoolPlace,
+    WorkPlace,
+)
 from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
@@ -57,6 +66,7 @@ class Erasing:
             SpoolPlace(path),
             RefusedPlace(self._store),
             RecordsPlace(self._store),
+            ApiKeysPlace(self._store),
             KeysPlace(self._store),  # after the records: their sums are put right by what they say
             *files,
             WorkPlace(self._work),
