@@ -15,7 +15,7 @@ from tests.privacy.world import settings_of, workspace_user
 from tracemill.core.access import ApiKey, make_secret
 from tracemill.core.codec import encode
 from tracemill.core.errors import StoreError
-from tracemill.core.ids import now
+from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import Interaction, Step
 from tracemill.privacy.subject import Subject
 from tracemill.store.tables import dictionaries
@@ -62,6 +62,18 @@ def test_a_name_is_found_whatever_stands_around_it_in_messagepack(length: int) -
         assert subject.named_in(msgspec.msgpack.encode(around))
         assert subject.named_in(msgspec.json.encode(around))
     assert not subject.named_in(msgspec.msgpack.encode({"a": f"{name}n", "b": f"n{name}"}))
+
+
+def test_thousands_of_names_are_looked_for_at_once() -> None:
+    conversations = frozenset(f"conversation-{number}" for number in range(5000))
+    ids = frozenset(new_id() for _ in range(20_000))
+    subject = Subject("user", "a" * 64, ids=ids, conversations=conversations, pseudonyms=frozenset(["a" * 64]))
+    others = msgspec.msgpack.encode({"a": "conversations of others " * 100, "id": new_id()})
+    began = monotonic()
+    assert not any(subject.named_in(others) for _ in range(200))
+    assert monotonic() - began < 5  # a pattern of all the names took a minute
+    for name in ("conversation-4711", next(iter(ids)), f"session-{next(iter(ids))}", "a" * 64):
+        assert subject.named_in(msgspec.json.encode({"said": f"in {name}."}))
 
 
 @pytest.mark.parametrize("raw_id", ["ann", "7", "ann@example.com"])

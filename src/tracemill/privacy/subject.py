@@ -16,8 +16,7 @@ from tracemill.core.erasure import SubjectKind
 _LINKS = ("id", "interaction_id", "parent_id", "step_id")
 _ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LETTER = b"[0-9A-Za-z_-]"
-_RANDOM = re.compile("[0-9a-fA-F-]{32,}").fullmatch
-"""What nobody else's name has in it by chance is theirs wherever it stands."""
+_WORD = re.compile(_LETTER + b"+")
 _TELLING = 8
 """An identifier shorter than this is not looked for in raw bytes: "7" would be found everywhere."""
 
@@ -95,18 +94,31 @@ class Subject:
 
     @cached_property
     def _ids(self) -> frozenset[bytes]:
-        return frozenset(identity.encode() for identity in self.ids)
+        """What has the form of a record's id: looked for wherever it stands."""
+        return frozenset(name for name in map(_bytes, {*self.ids, *self.conversations}) if _ID.fullmatch(name))
 
     @cached_property
-    def _names(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]] | None:
-        """What finds their names in text, where a name is a word of its own, and in bytes of which nothing is known."""
-        names = {name for name in (*self.pseudonyms, *self.conversations, *self.raw) if len(name) >= _TELLING}
-        if not names:
-            return None
-        escaped = {name: re.escape(name.encode("utf-8", "surrogatepass")) for name in sorted(names)}
-        words = [b"(?<!%b)%b(?!%b)" % (_LETTER, text, _LETTER) for name, text in escaped.items() if not _RANDOM(name)]
-        randoms = [text for name, text in escaped.items() if _RANDOM(name)]
-        return re.compile(b"|".join([*words, *randoms])), re.compile(b"|".join(escaped.values()))
+    def _words(self) -> frozenset[bytes]:
+        """Names of letters: there may be thousands, so that the words of a text are looked up among them."""
+        return frozenset(name for name in map(_bytes, self._named) if _WORD.fullmatch(name))
+
+    @cached_property
+    def _phrases(self) -> re.Pattern[bytes] | None:
+        """What finds all other names in a text, where they are no part of longer ones; pseudonyms wherever they stand."""
+        phrases = sorted(re.escape(name) for name in map(_bytes, self._named) if not _WORD.fullmatch(name))
+        parts = [b"(?<!%b)(?:%b)(?!%b)" % (_LETTER, b"|".join(phrases), _LETTER)] if phrases else []
+        parts += sorted(re.escape(_bytes(name)) for name in self.pseudonyms if len(name) >= _TELLING)
+        return re.compile(b"|".join(parts)) if parts else None
+
+    @cached_property
+    def _anywhere(self) -> re.Pattern[bytes] | None:
+        """What finds any name in bytes of which nothing is known."""
+        names = sorted(re.escape(_bytes(name)) for name in (*self._named, *self.pseudonyms) if len(name) >= _TELLING)
+        return re.compile(b"|".join(names)) if names else None
+
+    @property
+    def _named(self) -> list[str]:
+        return [name for name in (*self.conversations, *self.raw) if len(name) >= _TELLING]
 
     def named_in(self, data: bytes) -> bool:
         """Whether some bytes hold an id of theirs: MessagePack and JSON are looked at text by text, all else as it is."""
@@ -116,14 +128,20 @@ class Subject:
         try:
             data.decode()
         except UnicodeDecodeError:
-            return self._has_id(data) or (self._names is not None and self._names[1].search(data) is not None)
+            return self._has_id(data) or (self._anywhere is not None and self._anywhere.search(data) is not None)
         return self._in_text(data)
 
     def _in_text(self, text: bytes) -> bool:
-        return self._has_id(text) or (self._names is not None and self._names[0].search(text) is not None)
+        if self._has_id(text) or (self._phrases is not None and self._phrases.search(text) is not None):
+            return True
+        return bool(self._words) and not self._words.isdisjoint(_WORD.findall(text))
 
     def _has_id(self, data: bytes) -> bool:
         return bool(self._ids) and any(found in self._ids for found in _ID.findall(data))
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
 
 
 def _plain(data: bytes) -> dict[Any, Any] | list[Any] | None:
