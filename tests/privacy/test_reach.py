@@ -13,6 +13,7 @@ from tests.privacy.world import settings_of, workspace_user
 from tracemill.core.errors import TracemillError
 from tracemill.core.ids import new_id, now
 from tracemill.core.records import AnyRecord, Decision, Feedback, Interaction, Step, Validation
+from tracemill.sdk.spool import ProducerFolder
 from tracemill.workspace import Workspace
 
 ANN = "ann@example.com"
@@ -242,3 +243,37 @@ def test_a_request_that_fails_does_not_hold_the_others_up(
     with pytest.raises(TracemillError, match="does not answer"):
         workspace.maintain()
     assert workspace.store.known(ids) == {ids[0]}
+
+
+def test_a_request_that_waits_is_logged_once(workspace: Workspace) -> None:
+    stored(workspace, spoken(workspace, ANN, "talk"))
+    workspace.place_hold("user", ANN, reason="a case")
+    workspace.erase("user", ANN)
+    for _ in range(3):
+        assert workspace.maintain().erasures == {"deferred": 1}
+    assert [entry.action for entry in workspace.audit_log.entries()].count("erase.deferred") == 1
+
+
+def test_a_process_that_starts_during_an_erasure_gets_its_spool(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(workspace, spoken(workspace, ANN, "talk"))
+    rename = Path.rename
+
+    def in_between(self: Path, to: Path) -> Path:
+        if self.name.startswith(".new-"):
+            workspace.erase("user", ANN)
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", in_between)
+    folder = ProducerFolder.create(workspace.path, "p")
+    assert folder.path.is_dir()
+    folder.close()
+
+
+def test_a_person_is_given_more_than_a_page_in_the_order_of_time(workspace: Workspace) -> None:
+    turns = [spoken(workspace, ANN, "talk", time=now() - timedelta(minutes=number)) for number in range(1100)]
+    stored(workspace, *turns)
+    given = list(workspace.export_person(ANN))
+    assert len(given) == len(turns)
+    assert [record.time for record in given] == sorted(record.time for record in turns)

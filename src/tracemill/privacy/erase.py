@@ -13,6 +13,7 @@ Each step stands in the audit log.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -117,9 +118,13 @@ class Eraser:
     def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
         """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
         request = msgspec.structs.replace(self._request(kind, value, "", ""), id="", raw=sorted(raw))
-        found = self._find(request)
+        found = self.belonging(kind, value)
         subject = self._subject(request, found)
         return found, {place.name: place.left(subject) for place in self._places}
+
+    def belonging(self, kind: SubjectKind, value: str) -> Found:
+        """What belongs to a subject now. Changes nothing."""
+        return self._find(msgspec.structs.replace(self._request(kind, value, "", ""), id=""))
 
     def erase(
         self,
@@ -221,8 +226,9 @@ class Eraser:
 
     def _defer(self, request: ErasureRequest, hold: LegalHold, found: Found) -> Receipt:
         deferred = msgspec.structs.replace(request, status="deferred", hold=hold.id)
-        self._put(deferred)
-        self._log.record("erase.deferred", request.id, actor=request.actor, hold=hold.id, kind=request.kind)
+        if deferred != request:  # else every maintenance would say so again
+            self._put(deferred)
+            self._log.record("erase.deferred", request.id, actor=request.actor, hold=hold.id, kind=request.kind)
         subject = self._subject(request, found)
         return self._sign(self._receipt(deferred, subject, [], complete=False))
 
@@ -285,7 +291,10 @@ class Eraser:
         folder = self._workspace / RECEIPTS
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = folder / f".{receipt.id}.tmp"
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
+        with draft.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(folder / f"{receipt.id}.json")
 
     def _put(self, request: ErasureRequest) -> None:

@@ -77,8 +77,7 @@ class Erasing:
 
     def _work(self) -> list[Path]:
         folder = archive_folder(self._settings)
-        drafts = (self._path / "spool").glob(".new-*")
-        return [*(folder.iterdir() if folder.is_dir() else ()), *drafts]
+        return list(folder.iterdir()) if folder.is_dir() else []
 
     def _receipt(self) -> str:
         return self._current
