@@ -22,6 +22,7 @@ from tracemill.core.erasure import Receipt
 from tracemill.core.errors import ArchiveError, TracemillError
 from tracemill.core.ids import new_id
 from tracemill.dataset import erase as dataset_erase
+from tracemill.dataset.files import locked
 from tracemill.privacy import buried
 from tracemill.store.archived import archive_folder
 from tracemill.store.archiving import Archiver
@@ -266,3 +267,45 @@ def test_the_log_of_the_database_is_empty_or_the_receipt_says_that_it_is_not(wor
         log = workspace.path / "store.db-wal"
         notes = [note for place in receipt.places for note in place.notes]
         assert log.stat().st_size == 0 or any("write-ahead log" in note for note in notes)
+
+
+# -- exports
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_an_export_that_was_cut_off_goes_too(
+    world: tuple[Path, Person, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: bool
+) -> None:
+    path, ann, bob = world
+
+    def killed(*_: Any) -> str:
+        raise Killed
+
+    to = tmp_path / "elsewhere" if outside else None
+    with opened(path) as workspace:
+        with monkeypatch.context() as patched:
+            patched.setattr("tracemill.export.write._Export._card", killed)
+            with pytest.raises(Killed):
+                workspace.export("default", "openai-chat", to)
+        where = to or path / "exports" / "default-v1-openai-chat"
+        assert ann.canary in "".join(file.read_text() for file in where.glob("*.jsonl"))
+        (where / "notes.txt").write_text("the user's own")
+        workspace.erase("user", "ann")
+        assert [file.name for file in where.glob("*.jsonl")] == []
+        assert (where / "notes.txt").exists()
+    assert_gone(path, ann, bob)
+
+
+def test_an_export_under_way_is_waited_for(world: tuple[Path, Person, Person], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, ann, bob = world
+    folder = path / "exports" / "default-v1-openai-chat"
+    export = (folder / "export.json").read_bytes()
+    monkeypatch.setattr("tracemill.dataset.erase._PATIENCE", 0.05)
+    with opened(path) as workspace:
+        with locked(folder, "exporting default@v1"):
+            (folder / "export.json").unlink()  # it comes last
+            with pytest.raises(TracemillError):
+                workspace.erase("user", "ann")
+            (folder / "export.json").write_bytes(export)
+        assert workspace.maintain().erasures == {"done": 1}
+    assert_gone(path, ann, bob)

@@ -108,9 +108,18 @@ class ExportsPlace:
         self._root, self._datasets, self._places, self._receipt = root, datasets, places, receipt
 
     def erase(self, subject: Subject) -> Touched:
-        """Remove the rows of each export that was made of a version without rows."""
+        """Remove the rows of each export that was made of a version without rows, and of those that were cut off.
+
+        Raises DatasetError while one is being written.
+        """
         del subject
-        exports = rows = 0
+        exports = rows = drafts = 0
+        for folder in list(self._cut_off()):
+            with locked(folder, "erasing", wait=_PATIENCE):
+                if not (folder / EXPORT).exists():  # else it came to its end meanwhile
+                    drafts += 1
+                    for path in _rows_in(folder):
+                        path.unlink(missing_ok=True)
         notes = []
         for folder, manifest in self._buried():
             with locked(folder, "erasing", wait=_PATIENCE):
@@ -121,17 +130,27 @@ class ExportsPlace:
             exports += 1
             rows += sum(manifest.rows.values())
             notes.append(f"export {folder.name} of {manifest.dataset}@{manifest.version}")
-        removed = {name: number for name, number in (("exports", exports), ("rows", rows)) if number}
+        counts = (("exports", exports), ("rows", rows), ("drafts", drafts))
+        removed = {name: number for name, number in counts if number}
         return Touched(place=self.name, removed=removed, notes=notes)
 
     def left(self, subject: Subject) -> int:
         """How many exports still hold rows of a version that has none."""
         del subject
-        return sum(1 for _ in self._buried())
+        return sum(1 for _ in self._buried()) + sum(1 for _ in self._cut_off())
+
+    def _folders(self) -> list[Path]:
+        inside = [path for path in sorted(self._root.iterdir()) if path.is_dir()] if self._root.is_dir() else []
+        return list(dict.fromkeys([*inside, *self._places()]))
+
+    def _cut_off(self) -> Iterator[Path]:
+        """Folders whose lock says that we wrote there, with rows and without the manifest that comes last."""
+        for folder in self._folders():
+            if not (folder / EXPORT).exists() and (folder / ".lock").exists() and _rows_in(folder):
+                yield folder
 
     def _buried(self) -> Iterator[tuple[Path, ExportManifest]]:
-        inside = [path for path in sorted(self._root.iterdir()) if path.is_dir()] if self._root.is_dir() else []
-        for folder in dict.fromkeys([*inside, *self._places()]):
+        for folder in self._folders():
             try:
                 manifest = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
             except (OSError, msgspec.MsgspecError):
@@ -141,6 +160,10 @@ class ExportsPlace:
                 (folder / Path(file.path).name).exists() for file in manifest.files
             ):
                 yield folder, manifest
+
+
+def _rows_in(folder: Path) -> list[Path]:
+    return [*folder.glob("*.jsonl"), *folder.glob(".*.draft")]
 
 
 class ModelsPlace:
