@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -227,18 +227,17 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
     return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
 
 
-def attach_unlinked(store: Store, conversations: frozenset[str]) -> Attachments:
-    """As :func:`attach`, of what names no interaction only: by the words of these conversations, by span and by trace.
+def attach_unlinked(store: Store, conversations: Set[str]) -> Attachments:
+    """As :func:`attach`, of what :func:`may_mean` something by the words of these conversations, or by its span or trace."""
+    said = store.scan(Filter(types=_TYPES, unlinked=True))
+    return _attach(store, (record for record in said if may_mean(record, conversations)), None)
 
-    What is joined by the id of a step is left out.
-    """
 
-    def wanted(record: AnyRecord) -> bool:
-        if isinstance(record, Feedback) and record.step_id is not None:
-            return "span_id" in record.extra or "trace_id" in record.extra
-        return getattr(record, "conversation_id", None) in conversations
-
-    return _attach(store, filter(wanted, store.scan(Filter(types=_TYPES, unlinked=True))), None)
+def may_mean(record: AnyRecord, conversations: Set[str]) -> bool:
+    """Whether a record that names no interaction has a span or trace, or is of one of some conversations."""
+    if isinstance(record, Feedback) and record.step_id is not None:
+        return "span_id" in record.extra or "trace_id" in record.extra
+    return isinstance(record, Feedback | Validation) and record.conversation_id in conversations
 
 
 def _attach(store: Store, said: Iterable[AnyRecord], up_to: int | None) -> Attachments:

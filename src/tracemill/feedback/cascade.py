@@ -10,7 +10,7 @@ from itertools import chain
 from tracemill.core.erasure import ErasureRequest
 from tracemill.core.ids import from_microseconds, is_id
 from tracemill.core.records import AnyRecord, Feedback, Validation
-from tracemill.feedback.attach import attach_unlinked
+from tracemill.feedback.attach import attach_unlinked, may_mean
 from tracemill.store.base import Filter, Store
 from tracemill.store.hot import closed
 
@@ -112,16 +112,19 @@ def _close(store: Store, request: ErasureRequest, found: Belongings) -> None:
     _add(store, inner, found)
     _add(store, store.linked([*seeds, *sorted(inner)]), found)
     links: list[tuple[str, str]] = []
+    by_words = False
     for record in store.scan(Filter(types=("step", "decision", "feedback", "validation"), unlinked=True)):
         above = (getattr(record, "step_id", None), getattr(record, "parent_id", None))
         links += [(link, record.id) for link in above if link is not None]
+        by_words = by_words or may_mean(record, found.within)
         if isinstance(record, Feedback | Validation) and record.conversation_id in found.conversations:
             user = getattr(record, "user", None)
             if user is None or not found.pseudonyms or user.pseudonym in found.pseudonyms:
                 found.add(record)
     _add(store, closed(sorted({*seeds, *found.records}), links), found)
-    attached = attach_unlinked(store, frozenset(found.within))
-    _add(store, (identity for owner in found.interactions() for identity in attached.of(owner).ids()), found)
+    if by_words:
+        attached = attach_unlinked(store, found.within)
+        _add(store, (identity for owner in found.interactions() for identity in attached.of(owner).ids()), found)
 
 
 def _add(store: Store, ids: Iterable[str], found: Belongings) -> None:
