@@ -12,13 +12,22 @@ HoldKind: TypeAlias = Literal["user", "interaction", "conversation", "platform",
 ErasureStatus: TypeAlias = Literal["open", "deferred", "done"]
 
 
+class Touched(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What erasure did in one place: how many things went, by name, and how many of the erased were found at the end."""
+
+    place: str
+    removed: dict[str, int] = {}
+    left: int = 0
+    notes: list[str] = []
+
+
 class ErasureRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A request to erase. ``value`` is a pseudonym, an interaction's id or a conversation's; empty once it is done.
 
     Times are microseconds from the Unix epoch. ``watermark`` is the place of the newest record when it was made: what was
     stored by then is erased whatever its time. ``ids`` are the records found so far, so that one that was cut off goes on
-    with the same; they are dropped when it is done, and so is ``raw``, the id by which files outside name a person. ``hold``
-    names the legal hold that defers it.
+    with the same, and ``places`` what was removed so far; they are dropped when it is done, and so is ``raw``, the id by
+    which files outside name a person. ``hold`` names the legal hold that defers it.
     """
 
     id: str
@@ -34,6 +43,7 @@ class ErasureRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     conversations: list[str] = []
     raw: list[str] = []
     records: dict[str, int] = {}
+    places: list[Touched] = []
 
 
 class LegalHold(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,15 +56,6 @@ class LegalHold(Struct, frozen=True, kw_only=True, omit_defaults=True):
     actor: str
     placed: int
     released: int = 0
-
-
-class Touched(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What erasure did in one place: how many things went, by name, and how many of the erased were found at the end."""
-
-    place: str
-    removed: dict[str, int] = {}
-    left: int = 0
-    notes: list[str] = []
 
 
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):

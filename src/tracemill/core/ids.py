@@ -113,6 +113,14 @@ def id_bytes(text: str) -> bytes:
     return raw
 
 
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID, so that :func:`id_bytes` takes it."""
+    try:
+        return bool(id_bytes(text))
+    except ValueError:
+        return False
+
+
 def id_text(raw: bytes) -> str:
     """The canonical text of 16 id bytes."""
     text = raw.hex()

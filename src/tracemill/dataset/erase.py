@@ -37,12 +37,11 @@ class VersionsPlace:
     def __init__(self, root: Path, receipt: Callable[[], str]) -> None:
         self._root = root
         self._receipt = receipt
-        self.gone: list[Version] = []
-        """The versions that were tombstoned, for building anew."""
 
     def erase(self, subject: Subject) -> Touched:
         """Tombstone each version that read any of the records. Raises DatasetError while one is being built."""
-        rows = versions = builds = 0
+        rows = builds = 0
+        gone: list[str] = []
         for folder in self._datasets():
             with locked(folder, "erasing", wait=_PATIENCE):
                 for path in folder.glob(".building-*"):
@@ -50,14 +49,11 @@ class VersionsPlace:
                     builds += 1
                 for version, hit in self._hit(folder, subject):
                     rows += _bury_version(version, hit, self._receipt())
-                    self.gone.append(version)
-                    versions += 1
+                    gone.append(f"dataset {version.reference}")
         removed = {
-            name: number for name, number in (("versions", versions), ("rows", rows), ("builds", builds)) if number
+            name: number for name, number in (("versions", len(gone)), ("rows", rows), ("builds", builds)) if number
         }
-        return Touched(
-            place=self.name, removed=removed, notes=[f"dataset {version.reference}" for version in self.gone]
-        )
+        return Touched(place=self.name, removed=removed, notes=gone)
 
     def left(self, subject: Subject) -> int:
         """How many versions still hold any of the records."""
@@ -73,7 +69,9 @@ class VersionsPlace:
         """Versions with rows that read any of the records, and how many."""
         for path in version_folders(folder):
             version = open_version(path)
-            if version.tombstone is not None:
+            if (stone := version.tombstone) is not None:
+                if any((path / file.path).exists() for file in version.manifest.files):
+                    yield version, stone.records  # a kill came between the tombstone and the end of its rows
                 continue
             try:
                 with (path / version.manifest.fates).open("rb") as lines:
@@ -87,7 +85,8 @@ class VersionsPlace:
 def _bury_version(version: Version, records: int, receipt: str) -> int:
     """Put a tombstone in the place of a version's rows; returns how many there were."""
     rows = version.count()
-    write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
+    if version.tombstone is None:
+        write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
     for file in version.manifest.files:
         (version.path / file.path).unlink(missing_ok=True)
     return rows
@@ -109,9 +108,18 @@ class ExportsPlace:
         self._root, self._datasets, self._places, self._receipt = root, datasets, places, receipt
 
     def erase(self, subject: Subject) -> Touched:
-        """Remove the rows of each export that was made of a version without rows."""
+        """Remove the rows of each export that was made of a version without rows, and of those that were cut off.
+
+        Raises DatasetError while one is being written.
+        """
         del subject
-        exports = rows = 0
+        exports = rows = drafts = 0
+        for folder in list(self._cut_off()):
+            with locked(folder, "erasing", wait=_PATIENCE):
+                if not (folder / EXPORT).exists():  # else it came to its end meanwhile
+                    drafts += 1
+                    for path in _rows_in(folder):
+                        path.unlink(missing_ok=True)
         notes = []
         for folder, manifest in self._buried():
             with locked(folder, "erasing", wait=_PATIENCE):
@@ -122,17 +130,27 @@ class ExportsPlace:
             exports += 1
             rows += sum(manifest.rows.values())
             notes.append(f"export {folder.name} of {manifest.dataset}@{manifest.version}")
-        removed = {name: number for name, number in (("exports", exports), ("rows", rows)) if number}
+        counts = (("exports", exports), ("rows", rows), ("drafts", drafts))
+        removed = {name: number for name, number in counts if number}
         return Touched(place=self.name, removed=removed, notes=notes)
 
     def left(self, subject: Subject) -> int:
         """How many exports still hold rows of a version that has none."""
         del subject
-        return sum(1 for _ in self._buried())
+        return sum(1 for _ in self._buried()) + sum(1 for _ in self._cut_off())
+
+    def _folders(self) -> list[Path]:
+        inside = [path for path in sorted(self._root.iterdir()) if path.is_dir()] if self._root.is_dir() else []
+        return list(dict.fromkeys([*inside, *self._places()]))
+
+    def _cut_off(self) -> Iterator[Path]:
+        """Folders whose lock says that we wrote there, with rows and without the manifest that comes last."""
+        for folder in self._folders():
+            if not (folder / EXPORT).exists() and (folder / ".lock").exists() and _rows_in(folder):
+                yield folder
 
     def _buried(self) -> Iterator[tuple[Path, ExportManifest]]:
-        inside = [path for path in sorted(self._root.iterdir()) if path.is_dir()] if self._root.is_dir() else []
-        for folder in dict.fromkeys([*inside, *self._places()]):
+        for folder in self._folders():
             try:
                 manifest = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
             except (OSError, msgspec.MsgspecError):
@@ -142,6 +160,10 @@ class ExportsPlace:
                 (folder / Path(file.path).name).exists() for file in manifest.files
             ):
                 yield folder, manifest
+
+
+def _rows_in(folder: Path) -> list[Path]:
+    return [*folder.glob("*.jsonl"), *folder.glob(".*.draft")]
 
 
 class ModelsPlace:
@@ -156,7 +178,7 @@ class ModelsPlace:
         """Mark what this erasure taints."""
         del subject
         models = read_models(self._register)
-        tainted = []
+        tainted = 0
         for number, model in enumerate(models):
             name, _, folder = model.dataset.partition("@")
             path = self._datasets / name / folder / TOMBSTONE
@@ -164,11 +186,11 @@ class ModelsPlace:
                 continue
             if msgspec.json.decode(path.read_bytes(), type=Tombstone).receipt == self._receipt():
                 models[number] = msgspec.structs.replace(model, tainted=[*model.tainted, self._receipt()])
-                tainted.append(model.name)
+                tainted += 1
         if tainted:
             write_models(self._register, models)
-        notes = [f"model {name}" for name in tainted]
-        return Touched(place=self.name, removed={"tainted": len(tainted)} if tainted else {}, notes=notes)
+        notes = [f"model {model.name}" for model in models if self._receipt() in model.tainted]
+        return Touched(place=self.name, removed={"tainted": tainted} if tainted else {}, notes=notes)
 
     def left(self, subject: Subject) -> int:
         """A model cannot be cleaned: there is nothing left to do."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -42,6 +42,7 @@ from tracemill.core.records import (
 from tracemill.store.base import Filter, Store
 
 _FEW = 100
+_TYPES = ("feedback", "validation")
 POSITIVE_RATING, NEGATIVE_RATING = 4, 2
 """A rating of at least 4 of 5 is positive, of at most 2 negative; 3 is neither."""
 
@@ -223,11 +224,28 @@ def attach(store: Store, *, up_to: int | None = None) -> Attachments:
 
     Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
     """
+    return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
+
+
+def attach_unlinked(store: Store, conversations: Set[str]) -> Attachments:
+    """As :func:`attach`, of what :func:`may_mean` something by the words of these conversations, or by its span or trace."""
+    said = store.scan(Filter(types=_TYPES, unlinked=True))
+    return _attach(store, (record for record in said if may_mean(record, conversations)), None)
+
+
+def may_mean(record: AnyRecord, conversations: Set[str]) -> bool:
+    """Whether a record that names no interaction has a span or trace, or is of one of some conversations."""
+    if isinstance(record, Feedback) and record.step_id is not None:
+        return "span_id" in record.extra or "trace_id" in record.extra
+    return isinstance(record, Feedback | Validation) and record.conversation_id in conversations
+
+
+def _attach(store: Store, said: Iterable[AnyRecord], up_to: int | None) -> Attachments:
     attachments = Attachments()
     pending: list[_Pending] = []
     of_steps: list[_OfStep] = []
     conversations: set[str] = set()
-    for record in store.scan(Filter(types=("feedback", "validation"), up_to=up_to)):
+    for record in said:
         if not isinstance(record, (Feedback, Validation)):
             continue
         entry = _narrow(record)

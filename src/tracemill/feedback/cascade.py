@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from tracemill.core.erasure import ErasureRequest
-from tracemill.core.ids import from_microseconds
-from tracemill.core.records import AnyRecord, Feedback, Interaction, Validation
-from tracemill.feedback.attach import attach
+from tracemill.core.ids import from_microseconds, is_id
+from tracemill.core.records import AnyRecord, Feedback, Validation
+from tracemill.feedback.attach import attach_unlinked, may_mean
 from tracemill.store.base import Filter, Store
+from tracemill.store.hot import closed
 
 _CHUNK = 500
 
@@ -20,13 +21,16 @@ _CHUNK = 500
 class Belongings:
     """What belongs to a subject: record ids with their types, the conversations that are wholly theirs, and what is shared.
 
-    ``others`` counts records of other people in conversations the person took part in: they stay.
+    ``others`` counts records of other people in conversations the person took part in: they stay. ``people`` and ``within``
+    are the people and the conversations that any of the records names.
     """
 
     records: dict[str, str] = field(default_factory=dict)
     conversations: set[str] = field(default_factory=set)
     pseudonyms: set[str] = field(default_factory=set)
     platforms: set[str] = field(default_factory=set)
+    people: set[str] = field(default_factory=set)
+    within: set[str] = field(default_factory=set)
     others: int = 0
 
     @property
@@ -39,6 +43,10 @@ class Belongings:
         self.records[record.id] = str(record.__struct_config__.tag)
         if record.platform is not None:
             self.platforms.add(record.platform)
+        if (user := getattr(record, "user", None)) is not None:
+            self.people.add(user.pseudonym)
+        if (conversation := getattr(record, "conversation_id", None)) is not None:
+            self.within.add(conversation)
 
     def interactions(self) -> list[str]:
         """The ids of the interactions among them."""
@@ -50,46 +58,41 @@ def belongings(store: Store, request: ErasureRequest) -> Belongings:
 
     Steps, decisions, validations and feedback of an interaction belong to it, joined by id or by their texts, and so do the
     calls made inside it with theirs. Of a conversation with others, what names the person is theirs and what names
-    somebody else is not; of a person, only what was stored or done by the time of the request.
+    somebody else is not; of a person, only what was stored or done by the time of the request, but a conversation that is
+    wholly theirs goes whole: what came later repeats what came before. What a request has found already still draws in
+    what belongs to it, though it may be gone.
     """
     found = Belongings()
     if request.kind == "user":
         _of_person(store, request, found)
     elif request.kind == "conversation":
         _of_conversation(store, request.value, found)
-    else:
-        first = store.get(request.value)
-        if not isinstance(first, Interaction):
-            return found
+    elif (first := store.get(request.value)) is not None:
         found.add(first)
-        _joined_by_text(store, found)
-    _close(store, found)
+    _close(store, request, found)
     return found
 
 
 def _of_person(store: Store, request: ErasureRequest, found: Belongings) -> None:
     pseudonym = request.value
     found.pseudonyms.add(pseudonym)
-    conversations: set[str] = set()
     asked = from_microseconds(request.requested)
     stored = store.scan(Filter(user=pseudonym, up_to=request.watermark))
     for record in chain(stored, store.scan(Filter(user=pseudonym, after=request.watermark, until=asked))):
         found.add(record)
-        if (conversation := getattr(record, "conversation_id", None)) is not None:
-            conversations.add(conversation)
-    for conversation in sorted(conversations):
+    for conversation in sorted({*found.within, *request.conversations}):
         shared = False
-        unnamed: list[AnyRecord] = []
+        own: list[AnyRecord] = []
         for record in store.scan(Filter(conversation_id=conversation)):
             user = getattr(record, "user", None)
-            if user is None:
-                unnamed.append(record)
-            elif user.pseudonym != pseudonym:
+            if user is None or user.pseudonym == pseudonym:
+                own.append(record)
+            else:
                 shared = True
                 found.others += 1
-        if not shared:
+        if not shared or conversation in request.conversations:
             found.conversations.add(conversation)
-            for record in unnamed:
+            for record in own:
                 found.add(record)
 
 
@@ -99,27 +102,29 @@ def _of_conversation(store: Store, conversation: str, found: Belongings) -> None
         found.add(record)
 
 
-def _joined_by_text(store: Store, found: Belongings) -> None:
-    """What was said of single interactions and names only their conversation and words."""
-    attached = attach(store)
-    ids = {identity for owner in found.interactions() for identity in attached.of(owner).ids()}
-    for record in store.get_many(sorted(ids - found.records.keys())).values():
-        found.add(record)
-
-
-def _close(store: Store, found: Belongings) -> None:
-    """Add the calls inside, and what names any of them: by interaction, and by step alone."""
-    inner = store.inside(found.interactions())
+def _close(store: Store, request: ErasureRequest, found: Belongings) -> None:
+    """Add the calls inside, and what names any of them: by interaction, by words, and by step or parent alone."""
+    named = {request.value} if request.kind == "interaction" and is_id(request.value) else set()
+    seeds = sorted({*found.records, *request.ids, *named})
+    if not seeds and not found.conversations:
+        return
+    inner = store.inside(seeds)
     _add(store, inner, found)
-    _add(store, store.linked(found.interactions()), found)
-    unlinked = Filter(types=("feedback", "validation"), unlinked=True)
-    for record in store.scan(unlinked):
-        if isinstance(record, Feedback) and record.step_id is not None and record.step_id in found.records:
-            found.add(record)
+    _add(store, store.linked([*seeds, *sorted(inner)]), found)
+    links: list[tuple[str, str]] = []
+    by_words = False
+    for record in store.scan(Filter(types=("step", "decision", "feedback", "validation"), unlinked=True)):
+        above = (getattr(record, "step_id", None), getattr(record, "parent_id", None))
+        links += [(link, record.id) for link in above if link is not None]
+        by_words = by_words or may_mean(record, found.within)
         if isinstance(record, Feedback | Validation) and record.conversation_id in found.conversations:
             user = getattr(record, "user", None)
             if user is None or not found.pseudonyms or user.pseudonym in found.pseudonyms:
                 found.add(record)
+    _add(store, closed(sorted({*seeds, *found.records}), links), found)
+    if by_words:
+        attached = attach_unlinked(store, found.within)
+        _add(store, (identity for owner in found.interactions() for identity in attached.of(owner).ids()), found)
 
 
 def _add(store: Store, ids: Iterable[str], found: Belongings) -> None:

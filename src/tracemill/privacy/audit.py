@@ -7,7 +7,6 @@ its last line, to where the owner of the database cannot write, and not even bot
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 
 from tracemill.core.audit import BEGINNING, AuditEntry, AuditHead, chained, from_canonical
 from tracemill.core.ids import microseconds, now
+from tracemill.privacy.lines import append_lines
 from tracemill.privacy.signing import Signer
 from tracemill.store.audit import pages
 from tracemill.store.hot import HotStore
@@ -43,12 +43,7 @@ class AuditLog:
         number, digest = self._store.audit_head()
         unsigned = AuditHead(number=number, hash=digest.hex(), time=microseconds(now()), key_id=self._signer.key_id)
         head = msgspec.structs.replace(unsigned, signature=self._signer.sign(unsigned.signed_bytes()))
-        descriptor = os.open(self._heads, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, msgspec.json.encode(head) + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_lines(self._heads, msgspec.json.encode(head) + b"\n")
         return head
 
     def entries(self) -> Iterator[AuditEntry]:

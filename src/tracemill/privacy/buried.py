@@ -5,7 +5,6 @@ One line a tombstone in ``receipts/tombstones.log``: kind, digest in hex, time i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,13 +14,17 @@ from sqlalchemy import delete, select
 from tracemill.core.codec import decode, to_plain
 from tracemill.core.errors import RecordError
 from tracemill.core.records import AnyRecord
+from tracemill.privacy.lines import append_lines
 from tracemill.store.engine import reading
 from tracemill.store.hot import HotStore
-from tracemill.store.tables import quarantine
+from tracemill.store.tables import counters, quarantine
 from tracemill.store.tombstones import Tombstones, erased, insert, known
+from tracemill.store.writer import advance
 
 LOG = "tombstones.log"
 _AT_ONCE = 500
+_BEGUN = "tombstones set again"
+"""The counter that is there while tombstones were set and what they name was not removed yet."""
 
 
 def append(folder: Path, stones: Tombstones) -> None:
@@ -29,13 +32,7 @@ def append(folder: Path, stones: Tombstones) -> None:
     if not stones:
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lines = "".join(f"{kind} {digest.hex()} {time}\n" for kind, digest, time in stones)
-    descriptor = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(descriptor, lines.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    append_lines(folder / LOG, "".join(f"{kind} {digest.hex()} {time}\n" for kind, digest, time in stones).encode())
 
 
 def read(folder: Path) -> Tombstones:
@@ -55,22 +52,31 @@ def read(folder: Path) -> Tombstones:
 def set_again(store: HotStore, folder: Path) -> list[str] | None:
     """Set the tombstones that the database has lost; the ids of records that it therefore must not have. None: nothing lost.
 
-    Reads every record when, and only when, one was lost. Raises StoreError, OSError.
+    Reads every record when, and only when, one was lost; and again until :func:`finished` was told that those records are
+    gone. Raises StoreError, OSError.
     """
     stones = read(folder)
     with reading(store.engine) as connection:
         have = known(connection)
+        begun = connection.execute(select(counters.c.value).where(counters.c.name == _BEGUN)).first() is not None
     lost = [stone for stone in stones if have.get(stone[:2], -1) < stone[2]]
-    if not lost:
+    if not lost and not begun:
         return None
     with store.exclusive() as connection:
         insert(connection, lost)
+        advance(connection, _BEGUN, 1)
     gone: list[str] = []
     for chunk in _chunks(store.scan()):
         with reading(store.engine) as connection:
             places = erased(connection, [to_plain(record) for record in chunk])
         gone += [chunk[place].id for place in places]
     return gone
+
+
+def finished(store: HotStore) -> None:
+    """What was lost is set, and what came back is gone. Raises StoreError."""
+    with store.exclusive() as connection:
+        connection.execute(delete(counters).where(counters.c.name == _BEGUN))
 
 
 def refused_again(store: HotStore) -> int:

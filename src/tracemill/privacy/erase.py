@@ -13,6 +13,7 @@ Each step stands in the audit log.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import msgspec
 
 from tracemill.core.erasure import ErasureRequest, LegalHold, Receipt, SubjectKind, Touched
 from tracemill.core.errors import ErasureError
-from tracemill.core.ids import from_microseconds, microseconds, new_id, now
+from tracemill.core.ids import from_microseconds, is_id, microseconds, new_id, now
 from tracemill.core.steps import Progress
 from tracemill.privacy import buried
 from tracemill.privacy.audit import AuditLog
@@ -34,15 +35,22 @@ from tracemill.store.tombstones import CONVERSATION, PERSON, RECORD, insert, sto
 
 RECEIPTS = "receipts"
 _ROUNDS = 5
+_LOG_IN_USE = "the write-ahead log was in use; it still holds pages of before until the next `tracemill maintain`"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of."""
+    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of.
+
+    ``types`` counts what the request has not found before. ``people`` and ``within`` are the people and the conversations
+    that the records name: holds on those protect the records too.
+    """
 
     ids: list[str]
     types: dict[str, int]
     conversations: list[str]
     platforms: list[str] = []
+    people: list[str] = []
+    within: list[str] = []
     others: int = 0
 
 
@@ -80,8 +88,8 @@ class Eraser:
             named = {
                 "all": True,
                 "platform": hold.value in found.platforms,
-                "user": kind == "user" and hold.value == value,
-                "conversation": hold.value in found.conversations or (kind == "conversation" and hold.value == value),
+                "user": hold.value in found.people or (kind == "user" and hold.value == value),
+                "conversation": hold.value in found.within or (kind == "conversation" and hold.value == value),
                 "interaction": hold.value in found.ids or (kind == "interaction" and hold.value == value),
             }
             if named[hold.kind]:
@@ -103,15 +111,20 @@ class Eraser:
         removed = self._store.erase(gone)
         refused = buried.refused_again(self._store)
         self._store.overwrite_removed()
+        buried.finished(self._store)
         self._log.record("erase.again", actor="maintenance", records=removed, quarantined=refused)
         return removed + refused
 
     def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
         """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
-        request = self._request(kind, value, "", "")
-        found = self._find(request)
-        subject = self._subject(msgspec.structs.replace(request, raw=sorted(raw)), found)
+        request = msgspec.structs.replace(self._request(kind, value, "", ""), id="", raw=sorted(raw))
+        found = self.belonging(kind, value)
+        subject = self._subject(request, found)
         return found, {place.name: place.left(subject) for place in self._places}
+
+    def belonging(self, kind: SubjectKind, value: str) -> Found:
+        """What belongs to a subject now. Changes nothing."""
+        return self._find(msgspec.structs.replace(self._request(kind, value, "", ""), id=""))
 
     def erase(
         self,
@@ -145,10 +158,10 @@ class Eraser:
         if hold is not None:
             return self._defer(request, hold, found)
         self._log.record("erase.begin", request.id, actor=request.actor, kind=request.kind, reason=request.reason)
-        touched: dict[str, Touched] = {}
+        touched = {place.place: place for place in request.places}
         if found.others:
             note = f"{found.others} records of other people in shared conversations were kept"
-            touched["records"] = Touched(place="records", notes=[note])
+            touched["records"] = _sum(touched.get("records"), Touched(place="records", notes=[note]))
         for _ in range(_ROUNDS):
             request = self._remember(request, found)
             self._say(progress, "found")
@@ -156,9 +169,14 @@ class Eraser:
             self._bury(request, subject)
             self._say(progress, "buried")
             for place in self._places:
-                touched[place.name] = _sum(touched.get(place.name), place.erase(subject))
+                done = place.erase(subject)
+                touched[place.name] = _sum(touched.get(place.name), done)
+                if done.removed or done.notes:  # for the receipt, should this be cut off
+                    request = msgspec.structs.replace(request, places=list(touched.values()))
+                    self._put(request)
                 self._say(progress, f"erased {place.name}")
-            self._store.overwrite_removed()
+            if not self._store.overwrite_removed():
+                touched["records"] = _sum(touched.get("records"), Touched(place="records", notes=[_LOG_IN_USE]))
             left = {place.name: place.left(subject) for place in self._places}
             found = self._find(request)
             if not any(left.values()) and not found.ids:
@@ -175,15 +193,14 @@ class Eraser:
         """The request with everything found so far, stored: a record that is gone must still be looked for elsewhere."""
         ids = sorted({*request.ids, *found.ids})
         conversations = sorted({*request.conversations, *found.conversations})
-        new = [identity for identity in found.ids if identity not in request.ids]
-        types = request.records if not new else _add(request.records, found.types)
+        types = _add(request.records, found.types)
         changed = msgspec.structs.replace(request, status="open", ids=ids, conversations=conversations, records=types)
         self._put(changed)
         return changed
 
     def _subject(self, request: ErasureRequest, found: Found) -> Subject:
         kind, value = request.kind, request.value
-        own = {value} if kind == "interaction" else set()
+        own = {value} if kind == "interaction" and is_id(value) else set()
         wholly = {value} if kind == "conversation" else set()
         return Subject(
             kind,
@@ -209,8 +226,9 @@ class Eraser:
 
     def _defer(self, request: ErasureRequest, hold: LegalHold, found: Found) -> Receipt:
         deferred = msgspec.structs.replace(request, status="deferred", hold=hold.id)
-        self._put(deferred)
-        self._log.record("erase.deferred", request.id, actor=request.actor, hold=hold.id, kind=request.kind)
+        if deferred != request:  # else every maintenance would say so again
+            self._put(deferred)
+            self._log.record("erase.deferred", request.id, actor=request.actor, hold=hold.id, kind=request.kind)
         subject = self._subject(request, found)
         return self._sign(self._receipt(deferred, subject, [], complete=False))
 
@@ -227,7 +245,9 @@ class Eraser:
         receipt = msgspec.structs.replace(receipt, status="done", tainted_models=models)
         signed = self._sign(receipt)
         self._write(signed)
-        finished = msgspec.structs.replace(request, status="done", value="", ids=[], conversations=[], raw=[])
+        finished = msgspec.structs.replace(
+            request, status="done", value="", ids=[], conversations=[], raw=[], places=[]
+        )
         self._put(finished)
         self._forget_holds(subject)
         self._store.overwrite_removed()
@@ -242,7 +262,7 @@ class Eraser:
         names = subject.ids | subject.conversations | subject.pseudonyms
         with self._store.exclusive() as connection:
             for hold in erasing.holds(connection):
-                if hold.value in names:
+                if hold.released and hold.value in names:
                     digest = hashlib.sha256(f"{hold.kind}:{hold.value}".encode("utf-8", "surrogatepass")).hexdigest()
                     erasing.put_hold(connection, msgspec.structs.replace(hold, value=f"sha256:{digest}"))
 
@@ -271,7 +291,10 @@ class Eraser:
         folder = self._workspace / RECEIPTS
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = folder / f".{receipt.id}.tmp"
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
+        with draft.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(folder / f"{receipt.id}.json")
 
     def _put(self, request: ErasureRequest) -> None:

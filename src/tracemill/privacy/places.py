@@ -15,9 +15,10 @@ import msgspec
 import zstandard
 from sqlalchemy import Connection, delete, select
 
-from tracemill.core.codec import marked_text
+from tracemill.core.access import ApiKey
+from tracemill.core.codec import marked_text, to_plain
 from tracemill.core.erasure import Touched
-from tracemill.core.ids import from_microseconds, new_id
+from tracemill.core.ids import from_microseconds, microseconds, new_id, now
 from tracemill.privacy.subject import Subject
 from tracemill.sdk.spool import DEAD, SPOOL, scrub
 from tracemill.store.base import Filter
@@ -59,7 +60,11 @@ class RecordsPlace:
         for name in subject.pseudonyms:
             left += self._store.count(Filter(user=name, up_to=subject.watermark))
             left += self._store.count(Filter(user=name, until=from_microseconds(subject.asked)))
-        return left + sum(self._store.count(Filter(conversation_id=name)) for name in subject.conversations)
+        if subject.kind == "conversation":
+            return left + sum(self._store.count(Filter(conversation_id=name)) for name in subject.conversations)
+        for name in sorted(subject.conversations):  # others may have joined them meanwhile
+            left += sum(subject.owns(to_plain(record)) for record in self._store.scan(Filter(conversation_id=name)))
+        return left
 
 
 class KeysPlace:
@@ -95,6 +100,32 @@ def _named(connection: Connection, subject: Subject) -> bool:
     )
     found = select(records.c.place).where(records.c.person.in_(numbers)).limit(1)
     return connection.execute(found).first() is not None
+
+
+class ApiKeysPlace:
+    """The API keys that are bound to the person: they are revoked, and forget whose they were."""
+
+    name = "api keys"
+
+    def __init__(self, store: HotStore) -> None:
+        self._store = store
+
+    def erase(self, subject: Subject) -> Touched:
+        """See :class:`Place`."""
+        bound = self._bound(subject)
+        for key in bound:
+            self._store.put_api_key(msgspec.structs.replace(key, user=None, revoked=key.revoked or now()))
+        return Touched(place=self.name, removed=_counts(revoked=len(bound)))
+
+    def left(self, subject: Subject) -> int:
+        """See :class:`Place`."""
+        return len(self._bound(subject))
+
+    def _bound(self, subject: Subject) -> list[ApiKey]:
+        """Theirs as of the request: who is back as a user may have been given a new one."""
+        keys = self._store.api_keys() if subject.pseudonyms else []
+        known = [key for key in keys if microseconds(key.created) <= subject.asked]
+        return [key for key in known if key.user is not None and key.user.pseudonym in subject.pseudonyms]
 
 
 class RefusedPlace:
@@ -138,7 +169,15 @@ class RefusedPlace:
 
 
 def _theirs(subject: Subject, data: bytes) -> bool:
-    return subject.owns_encoded(data) or subject.named_in(data)
+    return subject.owns_encoded(data) or subject.named_in(data) or _file_of(subject, data)
+
+
+def _file_of(subject: Subject, data: bytes) -> bool:
+    """Whether some bytes are a JSON file that was refused, and states that it is theirs."""
+    try:
+        return subject.owns_file(msgspec.json.decode(data))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 class SpoolPlace:
@@ -170,7 +209,7 @@ class SpoolPlace:
         for path in folder.iterdir() if folder.is_dir() else ():
             try:
                 data = path.read_bytes()
-            except OSError:
+            except FileNotFoundError:
                 continue
             if path.suffix == ".json":
                 with suppress(ValueError, KeyError, TypeError):  # no letter of ours: looked at as it is
@@ -219,7 +258,7 @@ class FilesPlace:
     def _is_theirs(self, path: Path, subject: Subject) -> bool:
         try:
             data = path.read_bytes()
-        except OSError:
+        except FileNotFoundError:
             return False
         try:
             plain = msgspec.json.decode(data)
@@ -255,7 +294,7 @@ class FilesPlace:
 def _lines(path: Path) -> list[bytes]:
     try:
         return path.read_bytes().splitlines(keepends=True)
-    except OSError:
+    except FileNotFoundError:
         return []
 
 
@@ -271,7 +310,7 @@ def _line_is_theirs(line: bytes, subject: Subject) -> bool:
             raw = entry["raw"].encode("utf-8", "surrogatepass")
         elif isinstance(entry.get("raw_base64"), str):
             raw = base64.b64decode(entry["raw_base64"])
-    return subject.named_in(line) or subject.named_in(raw) or subject.owns_encoded(raw)
+    return subject.named_in(line) or _theirs(subject, raw)
 
 
 def _id_in(plain: Any, subject: Subject) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,9 @@ import msgspec
 from tracemill.core.erasure import SubjectKind
 
 _LINKS = ("id", "interaction_id", "parent_id", "step_id")
+_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LETTER = b"[0-9A-Za-z_-]"
+_WORD = re.compile(_LETTER + b"+")
 _TELLING = 8
 """An identifier shorter than this is not looked for in raw bytes: "7" would be found everywhere."""
 
@@ -89,14 +93,85 @@ class Subject:
         return False
 
     @cached_property
-    def _names(self) -> re.Pattern[bytes] | None:
-        names = {
-            name for name in (*self.ids, *self.pseudonyms, *self.conversations, *self.raw) if len(name) >= _TELLING
-        }
-        if not names:
-            return None
-        return re.compile(b"|".join(re.escape(name.encode("utf-8", "surrogatepass")) for name in sorted(names)))
+    def _ids(self) -> frozenset[bytes]:
+        """What has the form of a record's id: looked for wherever it stands."""
+        return frozenset(name for name in map(_bytes, {*self.ids, *self.conversations}) if _ID.fullmatch(name))
+
+    @cached_property
+    def _words(self) -> frozenset[bytes]:
+        """Names of letters: there may be thousands, so that the words of a text are looked up among them."""
+        return frozenset(name for name in map(_bytes, self._named) if _WORD.fullmatch(name))
+
+    @cached_property
+    def _phrases(self) -> re.Pattern[bytes] | None:
+        """What finds all other names in a text, where they are no part of longer ones; pseudonyms wherever they stand."""
+        phrases = sorted(re.escape(name) for name in map(_bytes, self._named) if not _WORD.fullmatch(name))
+        parts = [b"(?<!%b)(?:%b)(?!%b)" % (_LETTER, b"|".join(phrases), _LETTER)] if phrases else []
+        parts += sorted(re.escape(_bytes(name)) for name in self.pseudonyms if len(name) >= _TELLING)
+        return re.compile(b"|".join(parts)) if parts else None
+
+    @cached_property
+    def _anywhere(self) -> re.Pattern[bytes] | None:
+        """What finds any name in bytes of which nothing is known."""
+        names = sorted(re.escape(_bytes(name)) for name in (*self._named, *self.pseudonyms) if len(name) >= _TELLING)
+        return re.compile(b"|".join(names)) if names else None
+
+    @property
+    def _named(self) -> list[str]:
+        return [name for name in (*self.conversations, *self.raw) if len(name) >= _TELLING]
 
     def named_in(self, data: bytes) -> bool:
-        """Whether some bytes hold an id of theirs."""
-        return self._names is not None and self._names.search(data) is not None
+        """Whether some bytes hold an id of theirs: MessagePack and JSON are looked at text by text, all else as it is."""
+        plain = _plain(data)
+        if plain is not None:
+            return any(self._in_text(text) for text in _texts(plain))
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return self._has_id(data) or (self._anywhere is not None and self._anywhere.search(data) is not None)
+        return self._in_text(data)
+
+    def _in_text(self, text: bytes) -> bool:
+        if self._has_id(text) or (self._phrases is not None and self._phrases.search(text) is not None):
+            return True
+        return bool(self._words) and not self._words.isdisjoint(_WORD.findall(text))
+
+    def _has_id(self, data: bytes) -> bool:
+        return bool(self._ids) and any(found in self._ids for found in _ID.findall(data))
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _plain(data: bytes) -> dict[Any, Any] | list[Any] | None:
+    """What some bytes are as MessagePack or JSON, if they are a map or an array."""
+    for decode in (_from_msgpack, msgspec.json.decode):
+        try:
+            plain = decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+        if isinstance(plain, dict | list):
+            return plain
+    return None
+
+
+def _from_msgpack(data: bytes) -> Any:
+    return msgspec.msgpack.decode(data, ext_hook=lambda _code, content: bytes(content), strict=False)
+
+
+def _texts(plain: Any) -> Iterator[bytes]:
+    """Every text in some plain values, keys too. Does not recurse."""
+    level = [plain]
+    while level:
+        value = level.pop()
+        if isinstance(value, str):
+            yield value.encode("utf-8", "surrogatepass")
+        elif isinstance(value, bytes):
+            yield value
+        elif isinstance(value, dict):
+            level += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            level += value
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield str(value).encode() if value.bit_length() < 256 else b""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import decode
@@ -338,7 +338,9 @@ class Archiver:
     def give_up(self, entry: ArchivedFile) -> None:
         """Take back an object that is still pending, as far as the storage answers; the next run tries again."""
         with self._store.exclusive() as connection:
-            if not catalogue.change(connection, msgspec.structs.replace(entry, lease=0), "pending"):
+            given_up = msgspec.structs.replace(entry, lease=0)
+            taken = msgspec.structs.replace(given_up, status="retired")  # by an erasure
+            if not catalogue.change(connection, given_up, "pending") and not _nobodys(connection, taken):
                 return  # live after all, or taken away by another run
         try:
             self._objects.delete(entry.object_key)
@@ -346,6 +348,7 @@ class Archiver:
             return
         with self._store.exclusive() as connection:
             catalogue.remove(connection, entry.id, "pending")
+            catalogue.remove(connection, entry.id, "retired")
 
     # -- what others left
 
@@ -357,7 +360,7 @@ class Archiver:
             live = {file.id for file in catalogue.entries(connection)}
         gone = 0
         for file in waiting:
-            if file.status == "pending" and not catalogue.abandoned(file):
+            if not (file.sha256 and file.status == "retired") and not catalogue.abandoned(file):
                 continue
             if file.status == "pending":
                 with self._store.exclusive() as connection:  # first of all, so that its writer cannot go on
@@ -386,6 +389,12 @@ class Archiver:
             if path.stat().st_mtime < oldest or (path.parent == self.folder and path.name not in known):
                 path.unlink(missing_ok=True)
         return gone
+
+
+def _nobodys(connection: Connection, taken: ArchivedFile) -> bool:
+    """Whether an erasure has retired an object before it was live; the entry says then that nobody writes it any more."""
+    retired = {file.id: file for file in catalogue.entries(connection, ("retired",))}
+    return taken.id in retired and not retired[taken.id].sha256 and catalogue.change(connection, taken, "retired")
 
 
 class _Moved(Exception):  # noqa: N818 - not an error: somebody else was there first

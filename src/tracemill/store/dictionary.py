@@ -82,11 +82,15 @@ def dictionary_of(body: bytes) -> int:
 
 
 def train(samples: Sequence[tuple[object, bytes]], identity: int) -> bytes | None:
-    """A dictionary trained on bodies, each with the person or conversation it belongs to; None when there is too little."""
+    """A dictionary trained on bodies, each with the person or conversation it belongs to; None when there is too little.
+
+    A body of which that is not known (None) makes no word shared.
+    """
     words = [_WORD.findall(body) for _, body in samples]
     vocabulary: dict[object, set[bytes]] = defaultdict(set)
     for (owner, _), found in zip(samples, words, strict=True):
-        vocabulary[owner].update(found)
+        if owner is not None:
+            vocabulary[owner].update(found)
     users: Counter[bytes] = Counter()
     for own in vocabulary.values():
         users.update(own)

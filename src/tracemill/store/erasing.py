@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -12,14 +11,12 @@ from tracemill.core.erasure import ErasureRequest, ErasureStatus, LegalHold
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.store.names import CHUNK
 from tracemill.store.reader import Reader
-from tracemill.store.rows import TYPE_CODES
+from tracemill.store.rows import PARENT, TYPE_CODES
 from tracemill.store.tables import erasures, legal_holds, records
 
 _request = msgspec.msgpack.Decoder(ErasureRequest).decode
 _hold = msgspec.msgpack.Decoder(LegalHold).decode
 _encode = msgspec.msgpack.Encoder().encode
-_PARENT = re.compile(rb"\xa9parent_id\xd9\x24([0-9a-f-]{36})")
-"""``parent_id`` with its value as MessagePack writes them."""
 _PAGE = 5000
 
 
@@ -64,7 +61,7 @@ def parents(connection: Connection, reader: Reader, after: int) -> tuple[list[tu
     rows = connection.execute(select(*columns).where(condition).order_by(records.c.place).limit(_PAGE)).all()
     found = []
     for row in rows:
-        match = _PARENT.search(reader.unpack(connection, bytes(row.body)))
+        match = PARENT.search(reader.unpack(connection, bytes(row.body)))
         if match is not None:
             found.append((match[1].decode(), id_text(bytes(row.id))))
     return found, rows[-1].place if len(rows) == _PAGE else None

@@ -42,7 +42,7 @@ from tracemill.store.rows import TYPE_CODES
 from tracemill.store.sealing import Sealer
 from tracemill.store.search import Needle
 from tracemill.store.statements import look_up
-from tracemill.store.tables import chains, counters, names, parts, pending, quarantine, records
+from tracemill.store.tables import chains, counters, erasures, names, parts, pending, quarantine, records
 from tracemill.store.training import train_when_due
 from tracemill.store.verify import find_problems
 from tracemill.store.writer import Rejected, Returning, Writer, admit, put_in_quarantine
@@ -210,26 +210,31 @@ class HotStore:
         """Store records at places they had, in the transaction of ``connection``; the roll-ups count them already."""
         self._writer.bring_back(connection, rows)
 
-    def shrink(self) -> None:
-        """Give the room of what was removed back to the device. SQLite only: PostgreSQL sees to it itself."""
+    def shrink(self) -> bool:
+        """Give the room of what was removed back to the device. SQLite only: PostgreSQL sees to it itself.
+
+        False when the write-ahead log could not be emptied, because somebody reads what was there before.
+        """
         if self._engine.dialect.name == "sqlite":
             with self._write_lock, self._engine.connect() as connection:
                 raw: Any = connection.connection.driver_connection
                 raw.executescript("PRAGMA incremental_vacuum")  # execute() would free one page: it takes one step
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                return not raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return True
 
-    def overwrite_removed(self) -> None:
+    def overwrite_removed(self) -> bool:
         """Leave no bytes of what was removed in the database's files, as far as the database lets us.
 
-        SQLite: they are overwritten with zeros, and the write-ahead log is emptied. PostgreSQL: the rows' room is made
-        free (VACUUM) and written over in time; its own write-ahead log and backups are out of reach.
+        SQLite: they are overwritten with zeros, and the write-ahead log is emptied; False when somebody reads what was
+        there before, and it is not. PostgreSQL: the rows' room is made free (VACUUM) and written over in time; its own
+        write-ahead log and backups are out of reach.
         """
         if self._engine.dialect.name == "sqlite":
-            self.shrink()
-            return
+            return self.shrink()
         with self._write_lock, self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in (records, parts, chains, names, quarantine, pending):
+            for table in (records, parts, chains, names, quarantine, pending, erasures):
                 connection.exec_driver_sql(f"VACUUM {table.name}")
+        return True
 
     # -- reading
 

@@ -6,6 +6,7 @@ record is put together again byte for byte.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from tracemill.store.names import column_text
 
 TYPE_CODES = {tag: code for code, tag in enumerate(RECORD_TYPES, 1)}
 TYPE_TAGS = {code: tag for tag, code in TYPE_CODES.items()}
+PARENT = re.compile(rb"\xa9parent_id\xd9\x24([0-9a-f-]{36})")
+"""``parent_id`` in a body, with its value as MessagePack writes them."""
 _NAMED = {
     "producer": "producer",
     "platform": "platform",

@@ -80,6 +80,7 @@ class Sealer:
         self.on = settings.subject_encryption
         self._folder = Path(settings.workspace) / "keys"
         self._path = Path(settings.subject_keys) if settings.subject_keys else self._folder / "subjects.db"
+        self._made = self._folder / "subjects.made"  # says that there is a file of keys to be found
         self._lock = threading.Lock()
         self._known: dict[bytes, bytes] = {}
         self._wrapping: AESGCM | None = None
@@ -154,7 +155,7 @@ class Sealer:
     def destroy(self, people: Iterable[str]) -> int:
         """Destroy the keys of some pseudonyms, and overwrite their room; how many there were. Raises StoreError."""
         subjects = [_digest(person) for person in people]
-        if not subjects or not self._path.exists():
+        if not subjects or not self._there():
             return 0
         gone = 0
         with self._connected() as connection:
@@ -166,7 +167,7 @@ class Sealer:
 
     def has_keys(self, people: Iterable[str]) -> int:
         """How many of some pseudonyms have a key."""
-        if not self._path.exists():
+        if not self._there():
             return 0
         with self._connected() as connection:
             return len(_found(connection, [_digest(person) for person in people]))
@@ -198,8 +199,10 @@ class Sealer:
 
     def _for_opening(self, key_id: bytes) -> bytes | None:
         known = self._known.get(key_id)
-        if known is not None or not self._path.exists():
+        if known is not None:
             return known
+        if not self._path.exists():
+            raise self._missing()
         with self._connected() as connection:
             row = connection.execute("SELECT subject, wrapped FROM subject_keys WHERE id = ?", (key_id,)).fetchone()
         return None if row is None else self._unwrapped(key_id, *row)
@@ -237,12 +240,29 @@ class Sealer:
             self._wrapping = _cipher(key)
         return self._wrapping
 
+    def _there(self) -> bool:
+        """Whether there is a file of keys. Raises StoreError when there was one: it may be on a device that is not there."""
+        found = self._path.exists()
+        if not found and self._made.exists():
+            raise self._missing()
+        return found
+
+    def _missing(self) -> StoreError:
+        return StoreError(
+            f"the file of keys {self._path} is not there",
+            hint=f"Bring it back, or set subject_keys. To go on without what is sealed with it, remove {self._made}.",
+        )
+
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """A transaction over the file of keys, on the device when it ends."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._path.touch(mode=0o600)
+            if not self._there():
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._path.touch(mode=0o600)
+            if not self._made.exists():
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._made.touch(mode=0o600)
             with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode=DELETE")  # no log that a destroyed key could stay in
                 connection.execute("PRAGMA secure_delete=ON")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from msgspec.structs import replace as replaced
 from sqlalchemy import Connection, select
 
 from tracemill.core.codec import encode, marked_text
@@ -21,6 +22,7 @@ from tracemill.core.settings import Settings
 from tracemill.store.archived import ArchivedStore, archive_folder
 from tracemill.store.archiving import Archiver
 from tracemill.store.base import Filter
+from tracemill.store.cold import catalogue
 from tracemill.store.engine import reading
 from tracemill.store.hot import closed, store_url
 from tracemill.store.names import column_text
@@ -230,12 +232,29 @@ class TieredStore(ArchivedStore):
         wanted = {id_bytes(identity): identity for identity in ids}
         self._refresh()
         archived = len(self.cold.find(wanted)) if self._files else 0
+        self._drop_left_behind()
         removed = super().erase(ids)
         for _ in range(_ATTEMPTS):
             if self._erase_archived(list(wanted)) and not super().known(ids):
+                self._drop_left_behind()
                 return removed + archived
             super().erase(ids)  # came back from the archive meanwhile
         raise StoreError("the archive changed with every attempt to erase from it", hint="Run it again.")
+
+    def _drop_left_behind(self) -> None:
+        """Delete the objects nobody reads, which may hold what is erased: of work that was cut off, or is under way.
+
+        What is under way is given up by whoever is at it. Its entry stays for as long as they may still upload.
+        """
+        for file in self.archived_files(("pending", "retired")):
+            if file.status == "pending":
+                with self.exclusive() as connection:
+                    if not catalogue.change(connection, replaced(file, status="retired"), "pending"):
+                        continue  # live by now: its rows are looked for there
+            self.objects.delete(file.object_key)
+            if file.sha256 or catalogue.abandoned(file):
+                with self.exclusive() as connection:
+                    catalogue.remove(connection, file.id, "retired")
 
     def _erase_archived(self, ids: Sequence[bytes]) -> bool:
         self._refresh()

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, update
 
 from tracemill.store.dictionary import TRAINED_AT, train
 from tracemill.store.engine import reading, writing
 from tracemill.store.reader import Reader
-from tracemill.store.statements import insert_or_add
+from tracemill.store.rows import PARENT, TYPE_CODES
+from tracemill.store.statements import insert_or_add, look_up
 from tracemill.store.tables import counters, dictionaries, parts, records
 
 _SAMPLE_BYTES = 1792 * 1024
 _SAMPLE_RECORDS = 5_000
+_OWNED = (
+    *(records.c.place, records.c.id, records.c.type),
+    *(records.c.conversation, records.c.person, records.c.interaction),
+)
 _VACUUM_BYTES = 64 * 1024 * 1024
 
 
@@ -74,17 +81,49 @@ def _due(connection: Connection) -> bool:
 
 def _samples(connection: Connection, reader: Reader) -> list[tuple[int, object, bytes, bool]]:
     """The newest bodies with their places, whose they are, and whether they continue another."""
-    columns = (records.c.place, records.c.conversation, records.c.person, records.c.parent, records.c.body)
-    samples: list[tuple[int, object, bytes, bool]] = []
+    columns = (*_OWNED, records.c.parent, records.c.body)
+    rows: list[tuple[Any, bytes]] = []
     size = 0
     for row in connection.execute(select(*columns).order_by(records.c.place.desc()).limit(_SAMPLE_RECORDS)):
-        owner = ("person", row.person) if row.person is not None else ("conversation", row.conversation or row.place)
         raw = reader.unpack(connection, bytes(row.body))
-        samples.append((row.place, owner, raw, row.parent is not None))
+        rows.append((row, raw))
         size += len(raw)
         if size > _SAMPLE_BYTES:
             break
-    return samples
+    owners = _owners(connection, rows)
+    return [(row.place, owner, raw, row.parent is not None) for (row, raw), owner in zip(rows, owners, strict=True)]
+
+
+def _owners(connection: Connection, rows: Sequence[tuple[Any, bytes]]) -> list[object]:
+    """Whose each row is, told apart so that nobody counts as two: a person, a conversation, or an interaction of nobody.
+
+    What names neither is its interaction's. None where that cannot be known: in a conversation of several people, of an
+    interaction that is not there, and of a call inside another.
+    """
+    links = {bytes(row.interaction) for row, _ in rows if row.interaction is not None}
+    above = {bytes(found.id): (found, b"") for found in look_up(connection, _OWNED, records.c.id, links)} | {
+        bytes(row.id): (row, raw) for row, raw in rows
+    }
+    conversations = {row.conversation for row, _ in above.values() if row.conversation is not None}
+    people: dict[int, set[int]] = {}
+    columns = (records.c.conversation, records.c.person)
+    for conversation, person in look_up(connection, columns, records.c.conversation, conversations):
+        if person is not None:
+            people.setdefault(conversation, set()).add(person)
+
+    def owner(row: Any, raw: bytes) -> object:
+        if row.person is not None:
+            return ("person", row.person)
+        if row.conversation is not None:
+            own = people.get(row.conversation, set())
+            return ("conversation", row.conversation) if not own else ("person", *own) if len(own) == 1 else None
+        if row.interaction is not None:
+            found = above.get(bytes(row.interaction))
+            return None if found is None or found[0].interaction is not None else owner(*found)
+        alone = row.type == TYPE_CODES["interaction"] and PARENT.search(raw) is None
+        return ("record", row.place) if alone else None
+
+    return [owner(row, raw) for row, raw in rows]
 
 
 def _drop_older(connection: Connection, reader: Reader, identity: int) -> None:

@@ -224,17 +224,13 @@ class Writer:
             return plains
         if not sealer.on:
             return sealer.seal([Sealing(plain, None, key) for plain, key in zip(plains, keys, strict=True)])
-        owners: dict[str, str | None] = {plain["id"]: person_of(plain) for plain in plains}
-        links = [plain.get("interaction_id") or plain.get("parent_id") for plain in plains]
-        wanted = [link for link in links if link is not None and owners.get(link) is None]
-        owners |= {
-            identity: person_of(msgspec.msgpack.decode(item))
-            for identity, item in self._interactions(connection, wanted)
-        }
-        people = [
-            person_of(plain) or (owners.get(link) if link is not None else None)
-            for plain, link in zip(plains, links, strict=True)
-        ]
+        above = {plain["id"]: _above(plain) for plain in plains}
+        wanted = {link for _, link in above.values() if link is not None} - above.keys()
+        while wanted:
+            known = [msgspec.msgpack.decode(item) for _, item in self._interactions(connection, sorted(wanted))]
+            above |= {plain["id"]: _above(plain) for plain in known}
+            wanted = {link for _, link in map(_above, known) if link is not None} - above.keys()
+        people = [_owner(plain["id"], above) for plain in plains]
         return sealer.seal([Sealing(*each) for each in zip(plains, people, keys, strict=True)])
 
     def _interactions(self, connection: Connection, ids: Sequence[str]) -> Iterable[tuple[str, bytes]]:
@@ -317,6 +313,25 @@ class Writer:
         if rollup is not None:
             rollup.store(connection, self._names.numbers(connection, rollup.texts(), create=True))
         self.body_bytes = advance(connection, "body_bytes", total)
+
+
+def _above(plain: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Whom a record names, or what it is of or inside of, where it names nobody."""
+    person = person_of(plain)
+    link = plain.get("interaction_id") or plain.get("parent_id") or plain.get("step_id")
+    return (person, None) if person is not None else (None, link)
+
+
+def _owner(identity: str, above: dict[str, tuple[str | None, str | None]]) -> str | None:
+    """Whose a record is: theirs whom it names, or whose record it is of, however deep."""
+    seen: set[str] = set()
+    at: str | None = identity
+    while at is not None and at not in seen:
+        seen.add(at)
+        person, at = above.get(at, (None, None))
+        if person is not None:
+            return person
+    return None
 
 
 def advance(connection: Connection, name: str, by: int) -> int:

@@ -444,10 +444,13 @@ class Workspace:
     def person_records(self, user: str) -> Iterator[AnyRecord]:
         """Everything that belongs to a person, for handing it to them (portability), oldest first."""
         value, _ = self.pseudonym(user)
-        found, _ = self.erasing.eraser.preview("user", value)
-        for start in range(0, len(found.ids), 500):
-            chunk = self.store.get_many(found.ids[start : start + 500])
-            yield from sorted(chunk.values(), key=lambda record: (record.time, record.id))
+        ids = self.erasing.eraser.belonging("user", value).ids
+        chunks = (self.store.get_many(ids[start : start + 500]) for start in range(0, len(ids), 500))
+        times = {record.id: record.time for chunk in chunks for record in chunk.values()}
+        ordered = sorted(times, key=lambda identity: (times[identity], identity))
+        for start in range(0, len(ordered), 500):
+            chunk = self.store.get_many(ordered[start : start + 500])
+            yield from (chunk[identity] for identity in ordered[start : start + 500] if identity in chunk)
 
     def maintain(self, *, actor: str = "", progress: Progress | None = None) -> Maintained:
         """Open erasures, retention and the archive, in this order: for cron. Raises TracemillError."""

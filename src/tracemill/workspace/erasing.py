@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -15,13 +18,22 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.erase import MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import recorded_recipe
-from tracemill.dataset.version import TOMBSTONE, list_versions
+from tracemill.dataset.version import TOMBSTONE, Version, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import EXPORT, export_version
 from tracemill.feedback.cascade import belongings
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.erase import Eraser, Found
-from tracemill.privacy.places import FilesPlace, KeysPlace, Place, RecordsPlace, RefusedPlace, SpoolPlace, WorkPlace
+from tracemill.privacy.places import (
+    ApiKeysPlace,
+    FilesPlace,
+    KeysPlace,
+    Place,
+    RecordsPlace,
+    RefusedPlace,
+    SpoolPlace,
+    WorkPlace,
+)
 from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
@@ -34,6 +46,7 @@ class Erasing:
         self._path, self._settings, self._store = path, settings, store
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
+        self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
         self._log = log
         self.eraser = Eraser(store, path, self._places(), self._find, log, signer)
 
@@ -53,6 +66,7 @@ class Erasing:
             SpoolPlace(path),
             RefusedPlace(self._store),
             RecordsPlace(self._store),
+            ApiKeysPlace(self._store),
             KeysPlace(self._store),  # after the records: their sums are put right by what they say
             *files,
             WorkPlace(self._work),
@@ -63,20 +77,25 @@ class Erasing:
 
     def _work(self) -> list[Path]:
         folder = archive_folder(self._settings)
-        drafts = (self._path / "spool").glob(".new-*")
-        return [*(folder.iterdir() if folder.is_dir() else ()), *drafts]
+        return list(folder.iterdir()) if folder.is_dir() else []
 
     def _receipt(self) -> str:
         return self._current
 
     def _find(self, request: ErasureRequest) -> Found:
-        self._current = request.id
+        if request.id:  # a preview has none
+            self._current = request.id
         found = belongings(self._store, request)
+        before = set(request.ids)
         return Found(
             ids=sorted(found.records),
-            types=found.types,
+            types=dict(
+                sorted(Counter(tag for identity, tag in found.records.items() if identity not in before).items())
+            ),
             conversations=sorted(found.conversations),
             platforms=sorted(found.platforms),
+            people=sorted(found.people),
+            within=sorted(found.within),
             others=found.others,
         )
 
@@ -91,14 +110,24 @@ class Erasing:
         progress: Progress | None,
     ) -> Receipt:
         """Erase a subject and rebuild. Raises as :meth:`tracemill.privacy.erase.Eraser.erase`."""
-        receipt = self.eraser.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
-        self.rebuild(progress)
+        with self._one_at_a_time:
+            receipt = self.eraser.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+            self.rebuild(progress)
         return receipt
 
     def go_on(self, progress: Progress | None = None) -> list[Receipt]:
-        """Carry out what was cut off, and what a hold no longer defers."""
-        receipts = [self.eraser.carry_out(request, progress) for request in self.eraser.open_requests()]
-        self.rebuild(progress)
+        """Carry out what was cut off, and what a hold no longer defers. Raises what the first that failed did, at the end."""
+        receipts: list[Receipt] = []
+        failed: TracemillError | OSError | None = None
+        with self._one_at_a_time:
+            for request in self.eraser.open_requests():
+                try:
+                    receipts.append(self.eraser.carry_out(request, progress))
+                except (TracemillError, OSError) as error:
+                    failed = failed or error
+            self.rebuild(progress)
+        if failed is not None:
+            raise failed
         return receipts
 
     def rebuild(self, progress: Progress | None = None) -> list[str]:
@@ -108,7 +137,11 @@ class Erasing:
         says why.
         """
         built: list[str] = []
-        newest = {version.name: version for version in list_versions(self._datasets)}
+        versions = list_versions(self._datasets)
+        newest = {version.name: version for version in versions}
+        for version, later in pairwise(versions):
+            if version.name == later.name and _replaces(later, version):  # a kill came before the old one named the new
+                self._note_replaced(version, later.reference, progress)
         for version in newest.values():
             stone = version.tombstone
             if stone is None or stone.replaced_by:
@@ -121,13 +154,17 @@ class Erasing:
                 continue
             built.append(made.version.reference)
             self._log.record("dataset.rebuilt", version.reference, actor="erasure", replaced_by=made.version.reference)
-            replaced = msgspec.structs.replace(stone, replaced_by=made.version.reference)
-            write_tombstone(version.path, replaced)
-            for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
-                name = folder.name.removeprefix(f"{version.name}-{version.path.name}-")
-                if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
-                    self._export_again(folder, name, made.version.reference, progress)
+            self._note_replaced(version, made.version.reference, progress)
         return built
+
+    def _note_replaced(self, version: Version, reference: str, progress: Progress | None) -> None:
+        """Export what was exported of a version from the one built in its place, and have the old one name the new."""
+        for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
+            name = folder.name.removeprefix(f"{version.name}-{version.path.name}-")
+            if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
+                self._export_again(folder, name, reference, progress)
+        if version.tombstone is not None:
+            write_tombstone(version.path, msgspec.structs.replace(version.tombstone, replaced_by=reference))
 
     def _export_again(self, folder: Path, name: str, reference: str, progress: Progress | None) -> None:
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
@@ -137,6 +174,18 @@ class Erasing:
             return  # nothing of the kind is left to export
         stone = msgspec.json.decode((folder / TOMBSTONE).read_bytes(), type=Tombstone)
         write_tombstone(folder, msgspec.structs.replace(stone, replaced_by=reference))
+
+
+def _replaces(later: Version, version: Version) -> bool:
+    """Whether a version is the one that was built of the same recipe when the one before it had lost its rows."""
+    stone = version.tombstone
+    return (
+        stone is not None
+        and not stone.replaced_by
+        and later.tombstone is None
+        and later.manifest.recipe_hash == version.manifest.recipe_hash
+        and later.build_record().built >= stone.erased
+    )
 
 
 def person_hash(value: str) -> str:

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tracemill.core.erasure import LegalHold
-from tracemill.core.ids import now
+from tracemill.core.erasure import ErasureRequest, LegalHold
+from tracemill.core.ids import microseconds, now
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
+from tracemill.feedback.cascade import belongings
 from tracemill.store.archiving import ArchiveReport
 from tracemill.store.base import Filter
 from tracemill.store.keeping import run_archive
@@ -51,6 +52,7 @@ def maintain(store: TieredStore, erasing: Erasing, progress: Progress | None = N
     receipts = Counter(str(receipt.status) for receipt in erasing.go_on(progress))
     expired, held = expire(store, erasing.eraser.holds())
     report = run_archive(store, progress=progress)
+    store.shrink()
     return Maintained(report, dict(receipts), expired, held)
 
 
@@ -62,6 +64,7 @@ def expire(store: TieredStore, holds: list[LegalHold]) -> tuple[dict[str, int], 
     retention = store.settings.retention
     if not any(rule.store_days for rule in retention.values()):
         return {}, 0
+    kept = _held(store, standing)
     for platform in sorted({row.platform for row in store.daily()}):
         rule = retention.get(platform) or retention.get(EVERY_OTHER)
         if rule is None or rule.store_days is None:
@@ -69,13 +72,30 @@ def expire(store: TieredStore, holds: list[LegalHold]) -> tuple[dict[str, int], 
         where = Filter(platforms=(platform,), until=now() - timedelta(days=rule.store_days))
         old: list[str] = []
         for record in store.scan(where):
-            if any(_holds(hold, record) for hold in standing):
+            if record.id in kept or any(_holds(hold, record) for hold in standing):
                 held += 1
             else:
                 old.append(record.id)
         for start in range(0, len(old), _AT_ONCE):
             expired[platform] += store.erase(old[start : start + _AT_ONCE])
     return dict(expired), held
+
+
+def _held(store: TieredStore, standing: list[LegalHold]) -> set[str]:
+    """The ids of all records that belong to a person, conversation or interaction that is held: steps name none of them."""
+    kept: set[str] = set()
+    for hold in standing:
+        if hold.kind in ("user", "conversation", "interaction"):
+            request = ErasureRequest(
+                id="",
+                kind=hold.kind,
+                value=hold.value,
+                actor="",
+                requested=microseconds(now()),
+                watermark=store.watermark(),
+            )
+            kept |= belongings(store, request).records.keys()
+    return kept
 
 
 def _holds(hold: LegalHold, record: AnyRecord) -> bool:
