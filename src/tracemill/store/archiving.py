@@ -46,6 +46,7 @@ ROWS = 100_000
 """Rows of one object at first: they leave the database in one transaction. Merging makes larger objects of them."""
 _CONVERSATION_ROWS = 2_000
 """So many more rows an object may get to keep a conversation whole."""
+_LONGEST_PART, _BEGINNING = 220, 90  # a folder's name may have 255 bytes; 90 cuts no escape of three in two
 _UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -455,10 +456,16 @@ def object_key(platform: str, day: int, identity: str, format: str) -> str:  # n
 
 
 def escaped(text: str) -> str:
-    """A text as one part of an object's key: what is no letter, digit, ``-`` or ``_`` as ``~`` and its hex. Injective."""
-    return "".join(
+    """A text as one part of an object's key: what is no letter, digit, ``-`` or ``_`` as ``~`` and its hex. Injective.
+
+    What no file system would take as a name ends, after its beginning, in ``~-`` and the SHA-256 of the text.
+    """
+    whole = "".join(
         letter if letter in _UNRESERVED else "".join(f"~{byte:02X}" for byte in letter.encode()) for letter in text
     )
+    if len(whole) <= _LONGEST_PART:
+        return whole
+    return f"{whole[:_BEGINNING]}~-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _iso(day: int) -> str:
