@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from tests.store.test_archive import OLD, archive, archiver_of, interaction, sample
 from tests.store.test_hot import chat
 from tracemill.core.ids import now
-from tracemill.core.records import AnyRecord, Feedback, Interaction, Model, Step, User
+from tracemill.core.records import AnyRecord, Feedback, Model, Step, User
 from tracemill.core.settings import load_settings
 from tracemill.store.base import Filter
 from tracemill.store.resealing import merge_small, restore, verify_objects
@@ -72,7 +70,9 @@ def odd_records() -> list[AnyRecord]:
     for number, turn in enumerate(list(found)):
         found.append(Step(id=_id(), interaction_id=turn.id, index=1, time=turn.time, **base))
         if number % 2:
-            said = Feedback(id=_id(), kind="thumbs_up", interaction_id=turn.id, time=now(), platform=turn.platform, **base)
+            said = Feedback(
+                id=_id(), kind="thumbs_up", interaction_id=turn.id, time=now(), platform=turn.platform, **base
+            )
             found.append(said)
         found.append(Feedback(id=_id(), kind="comment", comment=f"ΟΔΟΣ {number}", time=OLD, **base))
     return found

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -383,9 +384,13 @@ class Archiver:
             if _identity(stored.key) not in known and stored.modified.timestamp() < oldest:
                 self._objects.delete(stored.key)
                 gone += 1
-        for path in (*(self.folder.iterdir() if self.folder.is_dir() else ()), *self._objects.leftovers()):
-            if path.stat().st_mtime < oldest or (path.parent == self.folder and path.name not in known):
-                path.unlink(missing_ok=True)
+        paths = [*(self.folder.iterdir() if self.folder.is_dir() else ()), *self._objects.leftovers()]
+        with reading(self._store.engine) as connection:  # after the listing: a file's entry is older than the file
+            named = {file.id for file in catalogue.entries(connection, ("pending", "live", "retired"))}
+        for path in paths:
+            with suppress(FileNotFoundError):  # its writer is done with it
+                if path.stat().st_mtime < oldest or (path.parent == self.folder and path.name not in named):
+                    path.unlink()
         return gone
 
 

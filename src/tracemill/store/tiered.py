@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import ArchiveError, StoreError
-from tracemill.core.ids import id_bytes, id_text
+from tracemill.core.ids import id_bytes, id_text, monotonic
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.store.archived import ArchivedStore, archive_folder
@@ -32,6 +32,8 @@ from tracemill.store.writer import Rejected
 
 T = TypeVar("T")
 _ATTEMPTS = 5
+_PATIENCE_SECONDS = 30.0
+"""How long a reader tries again beyond those attempts while archivers keep changing what it reads."""
 
 
 class TieredStore(ArchivedStore):
@@ -44,12 +46,14 @@ class TieredStore(ArchivedStore):
 
     def _both(self, verb: Callable[[int], T | None]) -> T:
         """What a verb gives for one version of the catalogue; tried again when that changed under it (it gave None)."""
-        for attempt in range(_ATTEMPTS):
+        end, attempts = monotonic() + _PATIENCE_SECONDS, 0
+        while attempts < _ATTEMPTS or monotonic() < end:
+            attempts += 1
             version = self._refresh()
             try:
                 found = verb(version)
             except ArchiveError as error:
-                if not error.missing or attempt == _ATTEMPTS - 1 or self._refresh() == version:
+                if not error.missing or self._refresh() == version:
                     raise
                 continue
             if found is not None:

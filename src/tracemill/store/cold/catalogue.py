@@ -22,11 +22,11 @@ from tracemill.store.writer import advance
 _decode = msgspec.msgpack.Decoder(ArchivedFile).decode
 _encode = msgspec.msgpack.Encoder().encode
 VERSION = "archive"
-"""The counter that grows with every change of the catalogue."""
+"""The counter that grows with every change of what is live: readers look at nothing else."""
 
 
 def version(connection: Connection) -> int:
-    """A number that grows with every change."""
+    """A number that grows with every change of what is live."""
     return int(connection.execute(select(counters.c.value).where(counters.c.name == VERSION)).scalar() or 0)
 
 
@@ -40,14 +40,15 @@ def entries(connection: Connection, statuses: Iterable[ArchiveStatus] = ("live",
 def add(connection: Connection, file: ArchivedFile) -> None:
     """Enter a new object."""
     connection.execute(insert(archive_metadata).values(id=file.id, **_columns(file)))
-    advance(connection, VERSION, 1)
+    if file.status == "live":
+        advance(connection, VERSION, 1)
 
 
 def change(connection: Connection, file: ArchivedFile, known: ArchiveStatus) -> bool:
     """Put an entry in place of the one of its id, if that has the status it is known to have. False when it has not."""
     entry = and_(archive_metadata.c.id == file.id, archive_metadata.c.status == known)
     changed = connection.execute(update(archive_metadata).where(entry).values(**_columns(file))).rowcount == 1
-    if changed:
+    if changed and "live" in (known, file.status):
         advance(connection, VERSION, 1)
     return changed
 
