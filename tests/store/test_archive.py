@@ -406,3 +406,58 @@ def test_a_merge_that_was_overtaken_changes_nothing(opened: Callable[..., Tiered
             assert catalogue.change(connection, replace_struct(retired, status="live"), "retired")
     assert list(store.scan()) == records
     assert verify_objects(store) == []
+
+
+def test_large_histories_are_never_all_in_memory(
+    opened: Callable[..., TieredStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tracemill.store import resealing
+    from tracemill.store.cold import sealed
+
+    store = opened()
+    records: list[AnyRecord] = []
+    talks: list[list[dict[str, Any]]] = [[], [], []]
+    for turn in range(40):  # three talks at once, each call with the whole history: some 3 MB in all
+        for talk, history in enumerate(talks):
+            history.append({"role": "user", "content": f"talk {talk}, please do {turn} " + "x" * 500})
+            answer = {"role": "assistant", "content": f"done {turn} " + "y" * 500}
+            base: dict[str, Any] = {"sequence": turn, "conversation_id": f"t{talk}", "response": answer}
+            time = OLD.replace(hour=12) + timedelta(seconds=turn)
+            records.append(interaction(1, messages=list(history), time=time, **base))
+            history.append(answer)
+    for record in records:
+        store.append([record])
+
+    def stored() -> tuple[int, int]:
+        with store.engine.connect() as connection:
+            size, parents = connection.exec_driver_sql("SELECT sum(length(body)), count(parent) FROM records").one()
+        return int(size), int(parents)
+
+    before, parents = stored()
+    assert parents == 3 * 39
+    for module in (sealed, resealing):
+        monkeypatch.setattr(module, "GROUP_WHOLE", 300_000)
+    monkeypatch.setattr(resealing, "_PIECE_BYTES", 100_000)
+    archive(store, OLD.replace(hour=12) + timedelta(seconds=20))
+    archive(store)
+    merge_small(store, archiver_of(store))
+    (file,) = store.archived_files()
+    tables = list(store.cold.sealed(file).tables())
+    assert len(tables) >= 6
+    assert max(table.nbytes for table in tables) < 450_000
+    assert verify_objects(store) == []
+    pieces: list[int] = []
+    bring_back = store.bring_back
+
+    def brought(connection: Any, rows: Any) -> None:
+        pieces.append(sum(len(encode(row.record)) for row in rows))
+        bring_back(connection, rows)
+
+    monkeypatch.setattr(store, "bring_back", brought)
+    assert restore(store, file) == len(records)
+    assert len(pieces) > 20
+    assert max(pieces) < 150_000
+    assert list(store.scan()) == records
+    assert store.verify() == []
+    assert stored()[1] >= parents - 3  # where one object ended and the next began
+    assert stored()[0] < before * 2

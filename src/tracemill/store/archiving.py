@@ -33,7 +33,6 @@ from tracemill.store.cold import catalogue
 from tracemill.store.cold.objects import Objects
 from tracemill.store.engine import reading
 from tracemill.store.leaving import Producers, Seen, in_partition, leave, unchanged
-from tracemill.store.names import CHUNK
 from tracemill.store.rows import named_columns
 from tracemill.store.tables import records
 
@@ -45,6 +44,7 @@ T = TypeVar("T")
 DAY = 86_400_000_000
 ROWS = 100_000
 """Rows of one object at first: they leave the database in one transaction. Merging makes larger objects of them."""
+_AT_ONCE = 200  # each with its whole history
 _CONVERSATION_ROWS = 2_000
 """So many more rows an object may get to keep a conversation whole."""
 _LONGEST_PART, _BEGINNING = 220, 90  # a folder's name may have 255 bytes; 90 cuts no escape of three in two
@@ -268,6 +268,7 @@ class Archiver:
         from tracemill.store.cold.sealed import (  # noqa: PLC0415 - heavy
             GROUP_BYTES,
             GROUP_ROWS,
+            GROUP_WHOLE,
             SealWriter,
             columns_of,
             rows_of,
@@ -286,15 +287,16 @@ class Archiver:
                     writer.write(rows)
 
             pending: list[SealedRow] = []
-            size = 0
-            for start in range(0, len(places), CHUNK):
-                for row, observed in self._read(places[start : start + CHUNK]):
+            size = whole = 0
+            for start in range(0, len(places), _AT_ONCE):
+                for row, observed in self._read(places[start : start + _AT_ONCE]):
                     seen.append(observed)
                     pending.append(row)
                     size += observed.size if not observed.shared else row.hot_bytes * 4
-                    if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES:
+                    whole += observed.size
+                    if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES or whole >= GROUP_WHOLE:
                         flush(pending)
-                        pending, size = [], 0
+                        pending, size, whole = [], 0, 0
                 _say(progress, "sealing")
             if pending:
                 flush(pending)
