@@ -20,6 +20,7 @@ _CHUNK = 500
 class Belongings:
     """What belongs to a subject: record ids with their types, the conversations that are wholly theirs, and what is shared.
 
+    ``people`` and ``talks`` are whoever and whatever conversation any of the records names.
     ``others`` counts records of other people in conversations the person took part in: they stay.
     """
 
@@ -27,6 +28,8 @@ class Belongings:
     conversations: set[str] = field(default_factory=set)
     pseudonyms: set[str] = field(default_factory=set)
     platforms: set[str] = field(default_factory=set)
+    people: set[str] = field(default_factory=set)
+    talks: set[str] = field(default_factory=set)
     others: int = 0
 
     @property
@@ -39,6 +42,10 @@ class Belongings:
         self.records[record.id] = str(record.__struct_config__.tag)
         if record.platform is not None:
             self.platforms.add(record.platform)
+        if (user := getattr(record, "user", None)) is not None:
+            self.people.add(user.pseudonym)
+        if (conversation := getattr(record, "conversation_id", None)) is not None:
+            self.talks.add(conversation)
 
     def interactions(self) -> list[str]:
         """The ids of the interactions among them."""

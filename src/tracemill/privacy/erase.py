@@ -37,12 +37,17 @@ _ROUNDS = 5
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of."""
+    """What belongs to a subject: record ids by type, wholly theirs conversations, and the platforms they are of.
+
+    ``people`` are the pseudonyms and ``talks`` the conversations that any of the records names.
+    """
 
     ids: list[str]
     types: dict[str, int]
     conversations: list[str]
     platforms: list[str] = []
+    people: list[str] = []
+    talks: list[str] = []
     others: int = 0
 
 
@@ -80,8 +85,8 @@ class Eraser:
             named = {
                 "all": True,
                 "platform": hold.value in found.platforms,
-                "user": kind == "user" and hold.value == value,
-                "conversation": hold.value in found.conversations or (kind == "conversation" and hold.value == value),
+                "user": hold.value in found.people or (kind == "user" and hold.value == value),
+                "conversation": hold.value in (*found.conversations, *found.talks) or (kind == "conversation" and hold.value == value),
                 "interaction": hold.value in found.ids or (kind == "interaction" and hold.value == value),
             }
             if named[hold.kind]:

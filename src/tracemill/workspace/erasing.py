@@ -77,6 +77,8 @@ class Erasing:
             types=found.types,
             conversations=sorted(found.conversations),
             platforms=sorted(found.platforms),
+            people=sorted(found.people),
+            talks=sorted(found.talks),
             others=found.others,
         )
 
