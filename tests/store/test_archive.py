@@ -461,3 +461,22 @@ def test_large_histories_are_never_all_in_memory(
     assert store.verify() == []
     assert stored()[1] >= parents - 3  # where one object ended and the next began
     assert stored()[0] < before * 2
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(strategies.records, max_size=6))
+def test_lines_give_every_record_back(tmp_path: Path, records: list[AnyRecord]) -> None:
+    from tracemill.store.cold.sealed import SealWriter, read_lines
+
+    rows = [SealedRow(number, record, 10 + number, 5, number or None) for number, record in enumerate(records)]
+    path = tmp_path / "object"
+    with SealWriter(path, "jsonl.gz", SEALER) as writer:
+        writer.write(rows)
+    back = list(read_lines(path.read_bytes(), "object"))
+    assert [encode(row.record) for row in back] == [encode(record) for record in records]
+    assert [replace(row, record=None) for row in back] == [replace(row, record=None) for row in rows]  # type: ignore[arg-type]

@@ -86,7 +86,8 @@ class Eraser:
                 "all": True,
                 "platform": hold.value in found.platforms,
                 "user": hold.value in found.people or (kind == "user" and hold.value == value),
-                "conversation": hold.value in (*found.conversations, *found.talks) or (kind == "conversation" and hold.value == value),
+                "conversation": hold.value in (*found.conversations, *found.talks)
+                or (kind == "conversation" and hold.value == value),
                 "interaction": hold.value in found.ids or (kind == "interaction" and hold.value == value),
             }
             if named[hold.kind]:
