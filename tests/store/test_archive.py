@@ -480,3 +480,22 @@ def test_lines_give_every_record_back(tmp_path: Path, records: list[AnyRecord]) 
     back = list(read_lines(path.read_bytes(), "object"))
     assert [encode(row.record) for row in back] == [encode(record) for record in records]
     assert [replace(row, record=None) for row in back] == [replace(row, record=None) for row in rows]  # type: ignore[arg-type]
+
+
+def test_two_workspaces_never_clean_up_each_others_archive(opened: Callable[..., TieredStore], tmp_path: Path) -> None:
+    import os
+
+    shared = str(tmp_path / "bucket")
+    one, other = (opened(name, archive_url=shared) for name in ("one", "other"))
+    records = sample(9)
+    one.append(records)
+    archive(one)
+    for path in (tmp_path / "bucket").rglob("*.parquet"):
+        os.utime(path, (0, 0))  # long past every lease
+    other.append(sample(3))
+    with pytest.raises(ArchiveError, match="another workspace"):
+        archive(other)
+    archive(one)
+    assert list(one.scan()) == records
+    assert len(list(other.scan())) > 3
+    assert verify_objects(one) == []

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tracemill.store.hot import HotStore
 
 T = TypeVar("T")
+_OWNER = "tracemill-owner-"
+"""With a number, the name of the object that says whose catalogue names the others."""
 DAY = 86_400_000_000
 ROWS = 100_000
 """Rows of one object at first: they leave the database in one transaction. Merging makes larger objects of them."""
@@ -353,6 +355,33 @@ class Archiver:
 
     # -- what others left
 
+    def _claim(self, keys: Sequence[str]) -> None:
+        """Mark the archive's place as this database's, whose catalogue alone says what there is left over.
+
+        The name says it, not the content, which may be cut off. Raises ArchiveError when another's is there: each would
+        remove the other's objects.
+        """
+        with self._store.exclusive() as connection:
+            mine = f"{_OWNER}{catalogue.identity(connection)}"
+        owners = [key for key in keys if key.startswith(_OWNER)]
+        if other := [key for key in owners if key != mine]:
+            raise ArchiveError(
+                f"the archive at {self._objects.place} is another workspace's: it holds {other[0]}",
+                hint="Give each workspace a place of its own: archive_url, with a prefix in a bucket that is shared.",
+            )
+        if not owners:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / new_id()
+            try:
+                path.write_bytes(b"\n")
+                self._objects.put(mine, path)
+            except OSError as error:
+                raise ArchiveError(
+                    f"the archive cannot be written: {error}", hint="Nothing left the database."
+                ) from error
+            finally:
+                path.unlink(missing_ok=True)
+
     def clean(self) -> int:
         """Remove what was begun and abandoned, and objects whose rows are elsewhere; returns how many objects went."""
         with reading(self._store.engine) as connection:
@@ -377,7 +406,9 @@ class Archiver:
         """Objects and files that no entry names, of writers that went on after their lease or were killed."""
         gone = 0
         oldest = now().timestamp() - self._store.settings.archive_lease_seconds
-        found = [stored for stored in self._objects.list() if _is_ours(stored.key)]
+        every = list(self._objects.list())
+        self._claim([stored.key for stored in every])
+        found = [stored for stored in every if _is_ours(stored.key)]
         if live - {_identity(stored.key) for stored in found}:
             # The catalogue names what is not there: perhaps the database is a restored one, and what it does not know
             # is all that is left of some rows. `tracemill archive verify` says what is missing.

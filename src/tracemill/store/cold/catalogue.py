@@ -8,6 +8,7 @@ and goes on later.
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,7 @@ from tracemill.core.ids import microseconds, now
 from tracemill.store.tables import archive_metadata, counters
 from tracemill.store.writer import advance
 
+_IDENTITY = "archive identity"
 _decode = msgspec.msgpack.Decoder(ArchivedFile).decode
 _encode = msgspec.msgpack.Encoder().encode
 VERSION = "archive"
@@ -28,6 +30,12 @@ VERSION = "archive"
 def version(connection: Connection) -> int:
     """A number that grows with every change of what is live."""
     return int(connection.execute(select(counters.c.value).where(counters.c.name == VERSION)).scalar() or 0)
+
+
+def identity(connection: Connection) -> int:
+    """A number that no other database has, made when it is asked for first."""
+    stored = connection.execute(select(counters.c.value).where(counters.c.name == _IDENTITY)).scalar()
+    return int(stored) if stored is not None else advance(connection, _IDENTITY, secrets.randbits(62))
 
 
 def entries(connection: Connection, statuses: Iterable[ArchiveStatus] = ("live",)) -> list[ArchivedFile]:
