@@ -62,6 +62,68 @@ def test_what_is_past_its_time_is_removed_from_both_tiers_unless_it_is_held(tmp_
         assert workspace.verify_archive() == workspace.store.verify() == []
 
 
+def test_what_belongs_to_a_record_is_kept_and_goes_with_it(tmp_path: Path) -> None:
+    from tracemill.core.records import Step, User
+
+    with opened(tmp_path, retention={"support": {"store_days": 50}}) as workspace:
+        ann, bob = (workspace.pseudonym(name)[0] for name in ("ann", "bob"))
+        base: dict[str, Any] = {"schema_version": 1, "producer": "t", "sequence": 0}
+        turns = [
+            aged(90, user=User(pseudonym=ann, key_id="k"), conversation_id="held"),
+            aged(90, user=User(pseudonym=bob, key_id="k"), conversation_id="not"),
+        ]
+        parts = [
+            Step(id=new_id(), interaction_id=turn.id, index=1, time=turn.time, platform=name, **base)
+            for turn in turns
+            for name in ("support", None)
+        ]
+        workspace.store.append([*turns, *parts])
+        hold = workspace.place_hold("conversation", "held", reason="case 7")
+        kept = [turns[0], *parts[:2]]
+        done = workspace.maintain()
+        assert list(workspace.records()) == kept
+        assert done.expired == {"support": 3}
+        workspace.release_hold(hold.id)
+        workspace.place_hold("user", "ann", reason="case 8")
+        workspace.maintain()
+        assert list(workspace.records()) == kept
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_what_names_no_platform_has_its_time_too(tmp_path: Path, archived: bool) -> None:
+    from tracemill.core.records import Step
+
+    with opened(tmp_path, retention={"*": {"store_days": 50}, "support": {"store_days": 500}}) as workspace:
+        base: dict[str, Any] = {"time": now() - timedelta(days=90), "schema_version": 1, "producer": "t", "sequence": 0}
+        turn = aged(90)
+        kept = Step(id=new_id(), interaction_id=turn.id, index=1, **base)
+        loose = Feedback(id=new_id(), kind="comment", comment="good", **base)
+        orphan = Step(id=new_id(), interaction_id=new_id(), index=1, **base)
+        workspace.store.append([turn, kept, loose, orphan])
+        if archived:
+            workspace.archive(days_old=30)
+        assert workspace.maintain().expired == {"": 2}
+        assert list(workspace.records()) == [turn, kept]
+
+
+def test_training_data_of_all_platforms_keeps_to_the_strictest_purpose(tmp_path: Path) -> None:
+    with opened(tmp_path, retention={"support": {"train_days": 20}}) as workspace:
+        old, young = aged(40), aged(2)
+        workspace.store.append([old, young])
+        assert [record.id for record in workspace.training_data()] == [young.id]
+
+
+def test_any_number_of_days_is_old_enough(tmp_path: Path) -> None:
+    rules = {"support": {"hot_days": 10**7, "store_days": 10**9, "train_days": 10**8}}
+    with opened(tmp_path, retention=rules, data_retention_days=10**7) as workspace:
+        workspace.store.append([aged(400)])
+        done = workspace.maintain()
+        assert (done.archive.records, done.expired) == (0, {})
+        assert workspace.archive(days_old=10**9, dry_run=True).records == 0
+        assert len(list(workspace.training_data(platform="support"))) == 1
+        assert workspace.storage_statistics()["overview"]["total_records"] == 1
+
+
 def test_training_data_ends_where_the_purpose_does(tmp_path: Path) -> None:
     with opened(tmp_path, retention={"support": {"train_days": 20}}) as workspace:
         old, young = aged(40), aged(2)

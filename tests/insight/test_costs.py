@@ -62,6 +62,7 @@ def test_deleting_early_costs_the_rest_of_the_time(tmp_path: Path) -> None:
         ({}, "local disk"),
         ({"s3_bucket_name": "b"}, "S3 STANDARD"),
         ({"archive_url": "s3://b", "s3_storage_class": "STANDARD_IA"}, "S3 STANDARD_IA"),
+        ({"archive_url": "s3a://b"}, "S3 STANDARD"),
         ({"archive_url": "r2://b"}, "R2"),
         ({"archive_url": "s3://b", "s3_endpoint": "https://x.r2.cloudflarestorage.com"}, "R2"),
         ({"price_cold": "R2 Infrequent Access"}, "R2 Infrequent Access"),

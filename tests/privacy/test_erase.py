@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -185,6 +186,18 @@ def test_a_hold_on_a_conversation_or_platform_protects_who_is_in_it(world: tuple
             assert workspace.erase("user", "ann").status == "deferred"
             workspace.release_hold(hold.id)
         assert workspace.store.known(ann.ids) == set(ann.ids)
+
+
+def test_a_hold_on_a_person_or_conversation_protects_each_part_of_it(world: tuple[Path, Person, Person]) -> None:
+    path, ann, _ = world
+    with opened(path) as workspace:
+        holds: list[tuple[Any, str]] = [("user", "ann"), ("conversation", ann.conversation)]
+        for kind, value in holds:
+            hold = workspace.place_hold(kind, value, reason="a case")
+            assert workspace.erase("interaction", ann.ids[0]).status == "deferred"
+            assert workspace.erase("conversation", ann.conversation).status == "deferred"
+            assert workspace.store.known(ann.ids) == set(ann.ids)
+            workspace.release_hold(hold.id)
 
 
 def test_erasing_somebody_nobody_knows_gives_a_receipt_of_nothing(world: tuple[Path, Person, Person]) -> None:

@@ -406,3 +406,96 @@ def test_a_merge_that_was_overtaken_changes_nothing(opened: Callable[..., Tiered
             assert catalogue.change(connection, replace_struct(retired, status="live"), "retired")
     assert list(store.scan()) == records
     assert verify_objects(store) == []
+
+
+def test_large_histories_are_never_all_in_memory(
+    opened: Callable[..., TieredStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tracemill.store import resealing
+    from tracemill.store.cold import sealed
+
+    store = opened()
+    records: list[AnyRecord] = []
+    talks: list[list[dict[str, Any]]] = [[], [], []]
+    for turn in range(40):  # three talks at once, each call with the whole history: some 3 MB in all
+        for talk, history in enumerate(talks):
+            history.append({"role": "user", "content": f"talk {talk}, please do {turn} " + "x" * 500})
+            answer = {"role": "assistant", "content": f"done {turn} " + "y" * 500}
+            base: dict[str, Any] = {"sequence": turn, "conversation_id": f"t{talk}", "response": answer}
+            time = OLD.replace(hour=12) + timedelta(seconds=turn)
+            records.append(interaction(1, messages=list(history), time=time, **base))
+            history.append(answer)
+    for record in records:
+        store.append([record])
+
+    def stored() -> tuple[int, int]:
+        with store.engine.connect() as connection:
+            size, parents = connection.exec_driver_sql("SELECT sum(length(body)), count(parent) FROM records").one()
+        return int(size), int(parents)
+
+    before, parents = stored()
+    assert parents == 3 * 39
+    for module in (sealed, resealing):
+        monkeypatch.setattr(module, "GROUP_WHOLE", 300_000)
+    monkeypatch.setattr(resealing, "_PIECE_BYTES", 100_000)
+    archive(store, OLD.replace(hour=12) + timedelta(seconds=20))
+    archive(store)
+    merge_small(store, archiver_of(store))
+    (file,) = store.archived_files()
+    tables = list(store.cold.sealed(file).tables())
+    assert len(tables) >= 6
+    assert max(table.nbytes for table in tables) < 450_000
+    assert verify_objects(store) == []
+    pieces: list[int] = []
+    bring_back = store.bring_back
+
+    def brought(connection: Any, rows: Any) -> None:
+        pieces.append(sum(len(encode(row.record)) for row in rows))
+        bring_back(connection, rows)
+
+    monkeypatch.setattr(store, "bring_back", brought)
+    assert restore(store, file) == len(records)
+    assert len(pieces) > 20
+    assert max(pieces) < 150_000
+    assert list(store.scan()) == records
+    assert store.verify() == []
+    assert stored()[1] >= parents - 3  # where one object ended and the next began
+    assert stored()[0] < before * 2
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(strategies.records, max_size=6))
+def test_lines_give_every_record_back(tmp_path: Path, records: list[AnyRecord]) -> None:
+    from tracemill.store.cold.sealed import SealWriter, read_lines
+
+    rows = [SealedRow(number, record, 10 + number, 5, number or None) for number, record in enumerate(records)]
+    path = tmp_path / "object"
+    with SealWriter(path, "jsonl.gz", SEALER) as writer:
+        writer.write(rows)
+    back = list(read_lines(path.read_bytes(), "object"))
+    assert [encode(row.record) for row in back] == [encode(record) for record in records]
+    assert [replace(row, record=None) for row in back] == [replace(row, record=None) for row in rows]  # type: ignore[arg-type]
+
+
+def test_two_workspaces_never_clean_up_each_others_archive(opened: Callable[..., TieredStore], tmp_path: Path) -> None:
+    import os
+
+    shared = str(tmp_path / "bucket")
+    one, other = (opened(name, archive_url=shared) for name in ("one", "other"))
+    records = sample(9)
+    one.append(records)
+    archive(one)
+    for path in (tmp_path / "bucket").rglob("*.parquet"):
+        os.utime(path, (0, 0))  # long past every lease
+    other.append(sample(3))
+    with pytest.raises(ArchiveError, match="another workspace"):
+        archive(other)
+    archive(one)
+    assert list(one.scan()) == records
+    assert len(list(other.scan())) > 3
+    assert verify_objects(one) == []

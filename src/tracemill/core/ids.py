@@ -62,6 +62,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def days_ago(days: int) -> datetime:
+    """The moment so many days before now, or the first that a calendar has."""
+    try:
+        return now() - timedelta(days=days)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
 def monotonic() -> float:
     """Seconds from a clock that never goes back; only differences mean anything."""
     return time.perf_counter()

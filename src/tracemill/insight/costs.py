@@ -81,7 +81,7 @@ def price_names(settings: Settings) -> tuple[str, str]:
     """Which price the database and which the archive is reckoned at. Raises SettingError for one nobody knows."""
     cold = settings.price_cold
     if not cold:
-        in_bucket = settings.s3_bucket_name or settings.archive_url.startswith(("s3://", "r2://"))
+        in_bucket = settings.s3_bucket_name or settings.archive_url.startswith(("s3://", "s3a://", "r2://"))
         if "r2.cloudflarestorage" in settings.s3_endpoint or settings.archive_url.startswith("r2://"):
             cold = "R2"
         else:

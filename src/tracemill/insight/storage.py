@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from tracemill.core.archive import ArchivedFile
-from tracemill.core.ids import from_microseconds, now
+from tracemill.core.ids import days_ago, from_microseconds
 from tracemill.insight.costs import Sizes, advice, costs
 from tracemill.insight.readiness import Judged, readiness
 from tracemill.store.base import DailyRow
@@ -129,7 +128,7 @@ def _recommendations(
     store: TieredStore, ready: dict[str, Any], rows: list[DailyRow], files: Sequence[ArchivedFile]
 ) -> list[str]:
     lines = [f"{name}: {text}" for name, found in ready.items() for text in found.recommendations]
-    edge = (now() - timedelta(days=store.settings.data_retention_days)).date()
+    edge = days_ago(store.settings.data_retention_days).date()
     old = sum(row.records for row in rows if row.day < edge) - sum(file.records for file in files)
     if old > 0:
         lines.append(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from sqlalchemy import Connection
 
 from tracemill.core.archive import ArchivedFile, ArchiveStatus
 from tracemill.core.errors import SettingError
@@ -29,37 +28,43 @@ class ArchivedStore(HotStore):
         super().__init__(url, settings)
         self.objects = Objects(settings)
         self._opened: ColdStore | None = None
-        self._files: tuple[ArchivedFile, ...] = ()
-        self._version = -1
+        self._known: tuple[int, tuple[ArchivedFile, ...]] = (-1, ())
+        self._knowing, self._loading = threading.Lock(), threading.Lock()
 
     def archived_files(self, statuses: Sequence[ArchiveStatus] = ("live",)) -> list[ArchivedFile]:
         """The live objects of the archive, in the order of the first record each holds; or those of other statuses."""
         with reading(self._engine) as connection:
             return catalogue.entries(connection, statuses)
 
-    def _know(self, connection: Connection) -> int:
-        """Have the catalogue at hand as this transaction sees it; its version."""
-        version = catalogue.version(connection)
-        if version != self._version:
-            self._files = tuple(catalogue.entries(connection))
-            self._version = version
-        return version
+    @property
+    def _files(self) -> tuple[ArchivedFile, ...]:
+        """The live objects of the newest catalogue that any thread has read."""
+        return self._known[1]
 
     def _refresh(self) -> int:
+        """Have the catalogue at hand, never an older one than another thread has; the version that is committed now."""
         with reading(self._engine) as connection:
-            return self._know(connection)
+            version = catalogue.version(connection)
+            if version > self._known[0]:
+                files = tuple(catalogue.entries(connection))
+                with self._knowing:
+                    if version > self._known[0]:
+                        self._known = version, files
+        return version
 
     @property
     def cold(self) -> ColdStore:
         """The archive as of the catalogue that was read last."""
-        if self._opened is None:
-            need_archive_packages()
-            from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
+        with self._loading:
+            if self._opened is None:
+                need_archive_packages()
+                from tracemill.store.cold.cold import ColdStore  # noqa: PLC0415 - heavy, and an optional part
 
-            self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes, self.sealer)
-        if self._opened.version != self._version:
-            self._opened.load(self._files, self._version)
-        return self._opened
+                self._opened = ColdStore(self.objects, self.settings.cold_cache_bytes, self.sealer)
+            version, files = self._known
+            if self._opened.version != version:
+                self._opened.load(files, version)
+            return self._opened
 
 
 def need_archive_packages() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,7 +33,6 @@ from tracemill.store.cold import catalogue
 from tracemill.store.cold.objects import Objects
 from tracemill.store.engine import reading
 from tracemill.store.leaving import Producers, Seen, in_partition, leave, unchanged
-from tracemill.store.names import CHUNK
 from tracemill.store.rows import named_columns
 from tracemill.store.tables import records
 
@@ -41,11 +41,15 @@ if TYPE_CHECKING:
     from tracemill.store.hot import HotStore
 
 T = TypeVar("T")
+_OWNER = "tracemill-owner-"
+"""With a number, the name of the object that says whose catalogue names the others."""
 DAY = 86_400_000_000
 ROWS = 100_000
 """Rows of one object at first: they leave the database in one transaction. Merging makes larger objects of them."""
+_AT_ONCE = 200  # each with its whole history
 _CONVERSATION_ROWS = 2_000
 """So many more rows an object may get to keep a conversation whole."""
+_LONGEST_PART, _BEGINNING = 220, 90  # a folder's name may have 255 bytes; 90 cuts no escape of three in two
 _UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -266,6 +270,7 @@ class Archiver:
         from tracemill.store.cold.sealed import (  # noqa: PLC0415 - heavy
             GROUP_BYTES,
             GROUP_ROWS,
+            GROUP_WHOLE,
             SealWriter,
             columns_of,
             rows_of,
@@ -284,15 +289,16 @@ class Archiver:
                     writer.write(rows)
 
             pending: list[SealedRow] = []
-            size = 0
-            for start in range(0, len(places), CHUNK):
-                for row, observed in self._read(places[start : start + CHUNK]):
+            size = whole = 0
+            for start in range(0, len(places), _AT_ONCE):
+                for row, observed in self._read(places[start : start + _AT_ONCE]):
                     seen.append(observed)
                     pending.append(row)
                     size += observed.size if not observed.shared else row.hot_bytes * 4
-                    if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES:
+                    whole += observed.size
+                    if len(pending) >= GROUP_ROWS or size >= GROUP_BYTES or whole >= GROUP_WHOLE:
                         flush(pending)
-                        pending, size = [], 0
+                        pending, size, whole = [], 0, 0
                 _say(progress, "sealing")
             if pending:
                 flush(pending)
@@ -352,6 +358,33 @@ class Archiver:
 
     # -- what others left
 
+    def _claim(self, keys: Sequence[str]) -> None:
+        """Mark the archive's place as this database's, whose catalogue alone says what there is left over.
+
+        The name says it, not the content, which may be cut off. Raises ArchiveError when another's is there: each would
+        remove the other's objects.
+        """
+        with self._store.exclusive() as connection:
+            mine = f"{_OWNER}{catalogue.identity(connection)}"
+        owners = [key for key in keys if key.startswith(_OWNER)]
+        if other := [key for key in owners if key != mine]:
+            raise ArchiveError(
+                f"the archive at {self._objects.place} is another workspace's: it holds {other[0]}",
+                hint="Give each workspace a place of its own: archive_url, with a prefix in a bucket that is shared.",
+            )
+        if not owners:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / new_id()
+            try:
+                path.write_bytes(b"\n")
+                self._objects.put(mine, path)
+            except OSError as error:
+                raise ArchiveError(
+                    f"the archive cannot be written: {error}", hint="Nothing left the database."
+                ) from error
+            finally:
+                path.unlink(missing_ok=True)
+
     def clean(self) -> int:
         """Remove what was begun and abandoned, and objects whose rows are elsewhere; returns how many objects went."""
         with reading(self._store.engine) as connection:
@@ -376,7 +409,9 @@ class Archiver:
         """Objects and files that no entry names, of writers that went on after their lease or were killed."""
         gone = 0
         oldest = now().timestamp() - self._store.settings.archive_lease_seconds
-        found = [stored for stored in self._objects.list() if _is_ours(stored.key)]
+        every = list(self._objects.list())
+        self._claim([stored.key for stored in every])
+        found = [stored for stored in every if _is_ours(stored.key)]
         if live - {_identity(stored.key) for stored in found}:
             # The catalogue names what is not there: perhaps the database is a restored one, and what it does not know
             # is all that is left of some rows. `tracemill archive verify` says what is missing.
@@ -385,9 +420,13 @@ class Archiver:
             if _identity(stored.key) not in known and stored.modified.timestamp() < oldest:
                 self._objects.delete(stored.key)
                 gone += 1
-        for path in (*(self.folder.iterdir() if self.folder.is_dir() else ()), *self._objects.leftovers()):
-            if path.stat().st_mtime < oldest or (path.parent == self.folder and path.name not in known):
-                path.unlink(missing_ok=True)
+        paths = [*(self.folder.iterdir() if self.folder.is_dir() else ()), *self._objects.leftovers()]
+        with reading(self._store.engine) as connection:  # after the listing: a file's entry is older than the file
+            named = {file.id for file in catalogue.entries(connection, ("pending", "live", "retired"))}
+        for path in paths:
+            with suppress(FileNotFoundError):  # its writer is done with it
+                if path.stat().st_mtime < oldest or (path.parent == self.folder and path.name not in named):
+                    path.unlink()
         return gone
 
 
@@ -464,10 +503,16 @@ def object_key(platform: str, day: int, identity: str, format: str) -> str:  # n
 
 
 def escaped(text: str) -> str:
-    """A text as one part of an object's key: what is no letter, digit, ``-`` or ``_`` as ``~`` and its hex. Injective."""
-    return "".join(
+    """A text as one part of an object's key: what is no letter, digit, ``-`` or ``_`` as ``~`` and its hex. Injective.
+
+    What no file system would take as a name ends, after its beginning, in ``~-`` and the SHA-256 of the text.
+    """
+    whole = "".join(
         letter if letter in _UNRESERVED else "".join(f"~{byte:02X}" for byte in letter.encode()) for letter in text
     )
+    if len(whole) <= _LONGEST_PART:
+        return whole
+    return f"{whole[:_BEGINNING]}~-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _iso(day: int) -> str:

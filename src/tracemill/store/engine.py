@@ -88,10 +88,15 @@ def reading(engine: Engine, viewer: int | None = None) -> Iterator[Connection]:
     With a ``viewer`` (the number of a pseudonym in ``names``) PostgreSQL itself shows that person's rows of ``records`` and
     nothing else.
     """
-    with translated(), engine.connect() as connection, connection.begin():
+    with translated(), engine.connect().execution_options(**_one_state(engine)) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             _assume(connection, viewer)
         yield connection
+
+
+def _one_state(engine: Engine) -> dict[str, str]:
+    """What makes a transaction see one state: SQLite's do, PostgreSQL's see another with every statement unless told."""
+    return {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
 
 
 def _assume(connection: Connection, viewer: int | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -350,15 +351,15 @@ class HotStore:
 
     def search(self, text: str, where: Filter | None = None, *, limit: int = 100) -> list[tuple[int, AnyRecord]]:
         """See :class:`tracemill.store.base.Store`."""
-        found: list[tuple[int, AnyRecord]] = []
-        for place, record in self._found(Needle(text), where or Filter()):
-            found.append((place, record))
-            if len(found) == limit:
-                break
-        return found
+        return list(islice(self._found(Needle(text), where or Filter()), limit))
 
-    def _found(self, needle: Needle, where: Filter) -> Iterator[tuple[int, AnyRecord]]:
-        """What of the database holds a text, in the order of storing. Each page is a read transaction of its own."""
+    def _found(
+        self, needle: Needle, where: Filter, own: frozenset[bytes] = frozenset()
+    ) -> Iterator[tuple[int, AnyRecord]]:
+        """What of the database holds a text, in the order of storing; ``own`` as in _select.
+
+        Each page is a read transaction of its own.
+        """
         looking = HotSearch(self._reader, needle)
         after: int | None = where.after
         while after is not None:
@@ -371,7 +372,7 @@ class HotStore:
                 places, after = looking.candidates(connection, condition, after)
             for start in range(0, len(places), _LOOKED_AT):
                 chosen = records.c.place.in_(places[start : start + _LOOKED_AT])
-                for place, record in self._select(chosen, where.visible_to, _LOOKED_AT):
+                for place, record in self._select(chosen, where.visible_to, _LOOKED_AT, own):
                     if needle.in_record(record):
                         yield place, record
 
@@ -401,6 +402,8 @@ class HotStore:
 
     def count(self, where: Filter | None = None) -> int:
         """See :class:`tracemill.store.base.Store`."""
+        if where is not None and where.visible_to is not None:
+            return sum(1 for _ in self.scan(where))
         with reading(self._engine) as connection:
             condition = self._condition(connection, where or Filter())
             if condition is None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
-from tracemill.core.ids import microseconds, now
+from tracemill.core.ids import days_ago, microseconds
 from tracemill.core.steps import Progress
 from tracemill.store.archived import archive_folder, need_archive_packages
 from tracemill.store.archiving import Archiver, ArchiveReport, Group, PlatformArchived
@@ -19,10 +18,10 @@ def archiver_of(store: TieredStore) -> Archiver:
 
 def old_enough(store: TieredStore, days_old: int | None = None, platforms: Sequence[str] = ()) -> list[Group]:
     """What may leave the database: older than ``days_old``, or than the settings say of each platform."""
-    settings, moment = store.settings, now()
+    settings = store.settings
 
     def cutoff(days: int) -> int:
-        return microseconds(moment - timedelta(days=days))
+        return microseconds(days_ago(days))
 
     default = settings.data_retention_days
     own = {name: rule.hot_days for name, rule in settings.retention.items() if rule.hot_days is not None}

@@ -22,13 +22,15 @@ from tracemill.core.steps import Progress
 from tracemill.store.archived import ArchivedStore
 from tracemill.store.archiving import Archiver, Summary, object_key
 from tracemill.store.cold import catalogue
-from tracemill.store.cold.layout import from_table
-from tracemill.store.cold.sealed import GROUP_ROWS, SealWriter, columns_of
+from tracemill.store.cold.layout import SealedRow, from_table
+from tracemill.store.cold.sealed import GROUP_ROWS, GROUP_WHOLE, SealWriter, columns_of
+from tracemill.store.names import CHUNK
 from tracemill.store.rollups import Rollup
 from tracemill.store.rows import names_of
 from tracemill.store.sealing import Sealer
 from tracemill.store.writer import Returning
 
+_PIECE_BYTES = 32 * 1024 * 1024
 _SMALL = 0.5
 """An object of less than this share of the wanted size is merged with its neighbours."""
 
@@ -138,7 +140,11 @@ def _write(
             kept = _without(table, gone, rollup, store.sealer)
             if kept.num_rows == 0:
                 continue
-            if pending and sum(part.num_rows for part in (*pending, kept)) > GROUP_ROWS:
+            together = (*pending, kept)
+            if pending and (
+                sum(part.num_rows for part in together) > GROUP_ROWS
+                or sum(part.nbytes for part in together) > GROUP_WHOLE
+            ):
                 _flush(writer, pending, summary, store.sealer)
                 pending = []
             pending.append(kept)
@@ -199,8 +205,9 @@ def _verify_one(store: ArchivedStore, file: ArchivedFile) -> list[str]:
     summary = Summary()
     for table in store.cold.sealed(file).tables():
         summary.add_columns(columns_of(table))
-        for _ in from_table(table, store.sealer):
-            pass  # raises where a row is no record
+        for start in range(0, table.num_rows, CHUNK):
+            for _ in from_table(table.slice(start, CHUNK), store.sealer):
+                pass  # raises where a row is no record
     if (summary.records, summary.types) != (file.records, file.types):
         return [f"object {file.object_key} holds {summary.records:,} records, the catalogue says {file.records:,}"]
     return []
@@ -225,14 +232,30 @@ def erase_archived(store: ArchivedStore, archiver: Archiver, ids: Sequence[bytes
 def restore(store: ArchivedStore, file: ArchivedFile) -> int:
     """Bring the rows of an object back into the database, at their old places; returns how many. Raises StoreError.
 
-    One transaction: until it ends they are in the archive, from then on they are not.
+    One transaction, a piece at a time: until it ends they are in the archive, from then on they are not.
     """
-    rows = list(store.cold.sealed(file).all_rows())
+    brought = 0
     with store.exclusive() as connection:
         if not catalogue.retire(connection, [file]):
             raise ArchiveError(f"object {file.object_key} was changed meanwhile", hint="Run it again.")
-        store.bring_back(
-            connection, [Returning(row.place, row.record, row.shared, row.hot_bytes, row.key) for row in rows]
-        )
+        for rows in _pieces(store.cold.sealed(file).all_rows()):
+            store.bring_back(
+                connection, [Returning(row.place, row.record, row.shared, row.hot_bytes, row.key) for row in rows]
+            )
+            brought += len(rows)
     drop_retired(store, [file])
-    return len(rows)
+    return brought
+
+
+def _pieces(rows: Iterator[SealedRow]) -> Iterator[list[SealedRow]]:
+    """Lists of neighbours that are read at once without harm: histories are whole in each row."""
+    piece: list[SealedRow] = []
+    size = 0
+    for row in rows:
+        piece.append(row)
+        size += row.raw_bytes
+        if len(piece) == CHUNK or size >= _PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece

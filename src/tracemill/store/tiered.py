@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar
 
 from msgspec.structs import replace as replaced
@@ -16,21 +17,24 @@ from sqlalchemy import Connection, select
 
 from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import ArchiveError, StoreError
-from tracemill.core.ids import id_bytes, id_text
+from tracemill.core.ids import id_bytes, id_text, monotonic
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.store.archived import ArchivedStore, archive_folder
 from tracemill.store.archiving import Archiver
-from tracemill.store.base import Filter
+from tracemill.store.base import Appended, Filter
 from tracemill.store.cold import catalogue
 from tracemill.store.engine import reading
 from tracemill.store.hot import closed, store_url
 from tracemill.store.names import column_text
 from tracemill.store.search import Needle
 from tracemill.store.tables import records
+from tracemill.store.writer import Rejected
 
 T = TypeVar("T")
 _ATTEMPTS = 5
+_PATIENCE_SECONDS = 30.0
+"""How long a reader tries again beyond those attempts while archivers keep changing what it reads."""
 
 
 class TieredStore(ArchivedStore):
@@ -43,12 +47,14 @@ class TieredStore(ArchivedStore):
 
     def _both(self, verb: Callable[[int], T | None]) -> T:
         """What a verb gives for one version of the catalogue; tried again when that changed under it (it gave None)."""
-        for attempt in range(_ATTEMPTS):
+        end, attempts = monotonic() + _PATIENCE_SECONDS, 0
+        while attempts < _ATTEMPTS or monotonic() < end:
+            attempts += 1
             version = self._refresh()
             try:
                 found = verb(version)
             except ArchiveError as error:
-                if not error.missing or attempt == _ATTEMPTS - 1 or self._refresh() == version:
+                if not error.missing or self._refresh() == version:
                     raise
                 continue
             if found is not None:
@@ -60,9 +66,6 @@ class TieredStore(ArchivedStore):
     def page(self, where: Filter | None = None, limit: int = 500) -> list[tuple[int, AnyRecord]]:
         """See :class:`tracemill.store.base.Store`."""
         wanted = where or Filter()
-        self._refresh()
-        if not self._files:
-            return super().page(wanted, limit)
         return self._both(lambda version: self._page(wanted, limit, version))
 
     def scan_hot(self, where: Filter | None = None) -> Iterator[AnyRecord]:
@@ -74,10 +77,13 @@ class TieredStore(ArchivedStore):
             wanted = replace(wanted, after=found[-1][0])
 
     def _page(self, where: Filter, limit: int, version: int) -> list[tuple[int, AnyRecord]] | None:
+        if not self._files:
+            alone = super().page(where, limit)
+            return alone if self._refresh() == version else None
         archived, own = self._own(where)
         hits = self.cold.hits(where, limit, own)
         bounded = where
-        if len(hits) == limit:
+        if hits and len(hits) == limit:
             bounded = replace(where, up_to=hits[-1].place)  # up_to itself bounds the hits already
         with reading(self._engine) as connection:
             condition = self._condition(connection, bounded)
@@ -112,37 +118,35 @@ class TieredStore(ArchivedStore):
             raw = id_bytes(record_id)
         except ValueError:
             return None
-        self._refresh()
-        if not self._files:
-            return None
-        return self._both(lambda version: self._get(record_id, raw, visible_to, version))[0]
+        return self._both(lambda version: self._get(raw, visible_to, version))[0]
 
-    def _get(self, record_id: str, raw: bytes, visible_to: str | None, version: int) -> tuple[AnyRecord | None] | None:
-        hit = self.cold.find([raw]).get(raw)
+    def _get(self, raw: bytes, visible_to: str | None, version: int) -> tuple[AnyRecord | None] | None:
+        hit = self.cold.find([raw]).get(raw) if self._files else None
         record = self.cold.records([hit])[0] if hit is not None else None
+        archived, own = self._own(Filter(visible_to=visible_to)) if self._files else (frozenset(), frozenset())
         if record is not None and visible_to is not None:
             user, linked = getattr(record, "user", None), getattr(record, "interaction_id", None)
-            _, own = self._own(Filter(visible_to=visible_to))
             if not (user is not None and user.pseudonym == visible_to) and (
                 linked is None or id_bytes(linked) not in own
             ):
                 record = None
-        if record is None:
-            record = super().get(record_id, visible_to=visible_to)  # restored meanwhile
+        if record is None:  # restored meanwhile, or about an archived interaction of that person
+            hot = self._select(records.c.id == raw, visible_to, 1, archived)
+            record = hot[0][1] if hot else None
         return (record,) if record is not None or self._refresh() == version else None
 
     def get_many(self, ids: Sequence[str], *, up_to: int | None = None) -> dict[str, AnyRecord]:
         """See :class:`tracemill.store.base.Store`."""
         found = super().get_many(ids, up_to=up_to)
         missing = {id_bytes(identity): identity for identity in ids if identity not in found}
-        self._refresh()
-        if missing and self._files:
+        if missing:
             found |= self._both(lambda version: self._get_many(missing, up_to, version))
         return found
 
     def _get_many(self, missing: dict[bytes, str], up_to: int | None, version: int) -> dict[str, AnyRecord] | None:
-        hits = [hit for hit in self.cold.find(missing).values() if up_to is None or hit.place <= up_to]
-        found = {record.id: record for record in self.cold.records(hits)}
+        there = self.cold.find(missing).values() if self._files else ()
+        hits = [hit for hit in there if up_to is None or hit.place <= up_to]
+        found = {record.id: record for record in self.cold.records(hits)} if hits else {}
         rest = [identity for identity in missing.values() if identity not in found]
         found |= super().get_many(rest, up_to=up_to)
         return found if self._refresh() == version else None
@@ -151,60 +155,56 @@ class TieredStore(ArchivedStore):
         """See :class:`tracemill.store.base.Store`."""
         found = super().known(ids)
         missing = {id_bytes(identity): identity for identity in ids if identity not in found}
-        self._refresh()
-        if not missing or not self._files:
+        if not missing:
             return found
-        archived: set[str] = self._both(lambda _: {missing[raw] for raw in self.cold.find(missing)})
+        archived: set[str] = self._both(
+            lambda _: {missing[raw] for raw in self.cold.find(missing)} if self._files else set()
+        )
         return found | archived | super().known([identity for identity in missing.values() if identity not in archived])
 
     def linked(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
         found = super().linked(ids)
-        self._refresh()
-        if not self._files:
-            return found
         wanted = frozenset(id_bytes(identity) for identity in ids)
-        archived: set[str] = self._both(lambda _: {id_text(raw) for raw in self.cold.linked_to(wanted)})
+        archived: set[str] = self._both(
+            lambda _: {id_text(raw) for raw in self.cold.linked_to(wanted)} if self._files else set()
+        )
         return found | archived | super().linked(ids)
 
     def inside(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
-        self._refresh()
-        if not self._files:
-            return super().inside(ids)
-        return self._both(lambda _: closed(ids, [*self._parents(), *self.cold.parents(), *self._parents_again()]))
+        return self._both(lambda version: closed(ids, self._every_parent(version)))
 
-    def _parents_again(self) -> Iterator[tuple[str, str]]:
-        """What came back from the archive while it was read."""
-        version = self._version
-        return self._parents() if self._refresh() != version else iter(())
+    def _every_parent(self, version: int) -> Iterator[tuple[str, str]]:
+        yield from self._parents()
+        if self._files:
+            yield from self.cold.parents()
+        if self._refresh() != version:
+            yield from self._parents()  # some may have come back from the archive while it was read
 
     def count(self, where: Filter | None = None) -> int:
         """See :class:`tracemill.store.base.Store`."""
         wanted = where or Filter()
-        self._refresh()
-        if not self._files:
-            return super().count(wanted)
+        if wanted.visible_to is not None:
+            return sum(1 for _ in self.scan(wanted))
         return self._both(lambda version: self._count(wanted, version))
 
     def _count(self, where: Filter, version: int) -> int | None:
-        if where.visible_to is not None:
-            return sum(1 for _ in self.scan(where))
-        total = self.cold.count(where) + super().count(where)
+        total = (self.cold.count(where) if self._files else 0) + super().count(where)
         return total if self._refresh() == version else None
 
     def search(self, text: str, where: Filter | None = None, *, limit: int = 100) -> list[tuple[int, AnyRecord]]:
         """See :class:`tracemill.store.base.Store`."""
         wanted = where or Filter()
-        self._refresh()
-        if not self._files:
-            return super().search(text, wanted, limit=limit)
         return self._both(lambda version: self._search(text, wanted, limit, version))
 
     def _search(self, text: str, where: Filter, limit: int, version: int) -> list[tuple[int, AnyRecord]] | None:
         """Every archived hit is gathered before the first is given: objects overlap in the order of storing."""
         needle = Needle(text)
-        _, own = self._own(where)
+        if not self._files:
+            alone = super().search(text, where, limit=limit)
+            return alone if self._refresh() == version else None
+        archived, own = self._own(where)
         found: dict[int, AnyRecord] = {}
         hits = sorted(self.cold.search(needle, where, own), key=lambda hit: hit.place)
         for start in range(0, len(hits), limit):
@@ -215,17 +215,20 @@ class TieredStore(ArchivedStore):
                 break
         last = sorted(found)[limit - 1] if len(found) >= limit else None
         bounded = where if last is None else replace(where, up_to=last)
-        found.update(super().search(text, bounded, limit=limit))
+        found.update(islice(self._found(needle, bounded, archived), limit))
         return None if self._refresh() != version else [(place, found[place]) for place in sorted(found)[:limit]]
 
     def verify(self) -> list[str]:
         """See :class:`tracemill.store.base.Store`. The archive's objects are not read: ``tracemill archive verify`` does."""
         with self._reader.lock, reading(self._engine) as connection:
             self._reader.refresh(connection)
-            self._know(connection)
-            return self._problems(connection, self._files)
+            return self._problems(connection, catalogue.entries(connection))
 
     # -- writing
+
+    def _write(self, items: Sequence[bytes], indexes: Sequence[int], rejected: list[Rejected], source: str) -> Appended:
+        self._refresh()
+        return super()._write(items, indexes, rejected, source)
 
     def erase(self, ids: Sequence[str]) -> int:
         """See :class:`tracemill.store.base.Store`. Objects that hold any of them are written anew without."""
@@ -267,10 +270,12 @@ class TieredStore(ArchivedStore):
 
     def _archived(self, connection: Connection, ids: Sequence[bytes]) -> dict[str, bytes]:
         """Canonical bytes of those ids that are in the archive, for telling a repeated record from a new one."""
-        self._know(connection)
-        if not self._files:
+        known, files = self._known
+        if catalogue.version(connection) != known:  # changed just now, or by this transaction, which may be rolled back
+            files = tuple(catalogue.entries(connection))
+        if not files:
             return {}
-        hits = list(self.cold.find(ids).values())
+        hits = list(self.cold.find(ids, files).values())
         return {record.id: encode(record) for record in self.cold.records(hits)}
 
 

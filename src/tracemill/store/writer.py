@@ -252,6 +252,7 @@ class Writer:
         if not returning:
             first = advance(connection, "place", len(fresh)) - len(fresh) + 1
             known = [(first + at, None) for at in range(len(fresh))]
+        batch = frozenset(place for place, _ in known)
         drafts: list[_Draft] = []
         links: list[dict[str, int]] = []
         rows = zip(fresh, plains, texts, trails, known, strict=True)
@@ -260,7 +261,7 @@ class Writer:
             columns |= {"place": place, "raw_bytes": len(candidate.item), "parent": None, "shared": counted}
             new_messages = candidate.plain.get("messages", [])
             if trail is not None:
-                self._share(connection, trail, stored_links, drafts, columns, rollup is None)
+                self._share(connection, trail, stored_links, batch, columns, rollup is None)
                 if columns["parent"] is not None:
                     new_messages = body.pop("messages")[columns["shared"] :]
                     if new_messages:
@@ -278,7 +279,7 @@ class Writer:
         connection: Connection,
         trail: Trail,
         stored_links: Any,
-        drafts: list[_Draft],
+        batch: frozenset[int],
         columns: dict[str, Any],
         returning: bool,
     ) -> None:
@@ -286,13 +287,13 @@ class Writer:
 
         A row that returns from the archive shares exactly what it did before, or nothing: its count must stay true.
         """
-        first_of_batch = drafts[0].columns["place"] if drafts else columns["place"]
 
         def digest_at(record: int, length: int) -> bytes | None:
-            return self._reader.digest_at(connection, record, length) if record < first_of_batch else None
+            return self._reader.digest_at(connection, record, length) if record not in batch else None
 
         parent = self._chains.parent(trail, stored_links, digest_at)
-        if parent is not None and (not returning or parent[1] == columns["shared"]):
+        earlier = parent is not None and parent[0] < columns["place"]  # what returns may find what came after it
+        if parent is not None and earlier and (not returning or parent[1] == columns["shared"]):
             columns["parent"], columns["shared"] = parent
 
     def _insert(

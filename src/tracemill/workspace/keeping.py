@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tracemill.core.erasure import ErasureRequest, LegalHold
-from tracemill.core.ids import microseconds, now
-from tracemill.core.records import AnyRecord
+from tracemill.core.ids import days_ago, microseconds, now
+from tracemill.core.records import RECORD_TYPES, AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.feedback.cascade import belongings
@@ -23,6 +25,7 @@ from tracemill.workspace.erasing import Erasing
 LOG = "archive.log"
 _AT_ONCE = 1000
 EVERY_OTHER = "*"
+_LOOSE = tuple(tag for tag in RECORD_TYPES if tag != "interaction")
 
 
 @dataclass
@@ -69,13 +72,12 @@ def expire(store: TieredStore, holds: list[LegalHold]) -> tuple[dict[str, int], 
         rule = retention.get(platform) or retention.get(EVERY_OTHER)
         if rule is None or rule.store_days is None:
             continue
-        where = Filter(platforms=(platform,), until=now() - timedelta(days=rule.store_days))
+        until = days_ago(rule.store_days)
         old: list[str] = []
-        for record in store.scan(where):
-            if record.id in kept or any(_holds(hold, record) for hold in standing):
-                held += 1
-            else:
-                old.append(record.id)
+        for some in _batched(_too_old(store, platform, until), _AT_ONCE):
+            going = [identity for identity in _let_go(store, standing, some) if identity not in kept]
+            held += len(some) - len(going)
+            old += going
         for start in range(0, len(old), _AT_ONCE):
             expired[platform] += store.erase(old[start : start + _AT_ONCE])
     return dict(expired), held
@@ -98,6 +100,49 @@ def _held(store: TieredStore, standing: list[LegalHold]) -> set[str]:
     return kept
 
 
+def _too_old(store: TieredStore, platform: str, until: datetime) -> Iterator[AnyRecord]:
+    """A platform's records of before a moment, and what names no platform itself but belongs to one of them.
+
+    Without a platform (empty): what names none and belongs to no interaction that is here.
+    """
+    if platform:
+        for some in _batched(store.scan(Filter(platforms=(platform,), until=until)), _AT_ONCE):
+            yield from some
+            belonging = store.get_many(sorted(store.linked([record.id for record in some]))).values()
+            yield from (record for record in belonging if not record.platform)
+        return
+    loose = (record for record in store.scan(Filter(types=_LOOSE, until=until)) if not record.platform)
+    for some in _batched(loose, _AT_ONCE):
+        known = store.known([linked for record in some if (linked := _interaction_of(record)) is not None])
+        yield from (record for record in some if _interaction_of(record) not in known)
+
+
+def _let_go(store: TieredStore, standing: list[LegalHold], records: Sequence[AnyRecord]) -> list[str]:
+    """The ids of those that no hold keeps: neither itself nor as part of the interaction it belongs to."""
+    if not standing:
+        return [record.id for record in records]
+    linked = {identity for record in records if (identity := _interaction_of(record)) is not None}
+    whole = store.get_many(sorted(linked))
+    kept = {
+        identity
+        for identity, record in [(record.id, record) for record in records] + list(whole.items())
+        if any(_holds(hold, record) for hold in standing)
+    }
+    return [record.id for record in records if record.id not in kept and _interaction_of(record) not in kept]
+
+
+def _interaction_of(record: AnyRecord) -> str | None:
+    found: str | None = getattr(record, "interaction_id", None)
+    return found
+
+
+def _batched(records: Iterable[AnyRecord], size: int) -> Iterator[list[AnyRecord]]:
+    """Lists of so many records, the last shorter."""
+    rest = iter(records)
+    while some := list(islice(rest, size)):
+        yield some
+
+
 def _holds(hold: LegalHold, record: AnyRecord) -> bool:
     user = getattr(record, "user", None)
     named = {
@@ -111,13 +156,16 @@ def _holds(hold: LegalHold, record: AnyRecord) -> bool:
 
 
 def trainable_since(settings: Settings, platforms: tuple[str, ...]) -> datetime | None:
-    """From when on records may be trained on: the strictest ``train_days`` of the platforms, to the day; None: always."""
+    """From when on records may be trained on: the strictest ``train_days`` of the platforms, to the day; None: always.
+
+    No platform named stands for all of them.
+    """
     rules = settings.retention
-    named = [rules.get(platform) or rules.get(EVERY_OTHER) for platform in platforms] or [rules.get(EVERY_OTHER)]
+    named = [rules.get(platform) or rules.get(EVERY_OTHER) for platform in platforms] or list(rules.values())
     days = [rule.train_days for rule in named if rule is not None and rule.train_days is not None]
     if not days:
         return None
-    edge = now() - timedelta(days=min(days))
+    edge = days_ago(min(days))
     return edge.replace(hour=0, minute=0, second=0, microsecond=0)
 
 

@@ -8,6 +8,7 @@ and goes on later.
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Iterable, Sequence
 
@@ -19,15 +20,22 @@ from tracemill.core.ids import microseconds, now
 from tracemill.store.tables import archive_metadata, counters
 from tracemill.store.writer import advance
 
+_IDENTITY = "archive identity"
 _decode = msgspec.msgpack.Decoder(ArchivedFile).decode
 _encode = msgspec.msgpack.Encoder().encode
 VERSION = "archive"
-"""The counter that grows with every change of the catalogue."""
+"""The counter that grows with every change of what is live: readers look at nothing else."""
 
 
 def version(connection: Connection) -> int:
-    """A number that grows with every change."""
+    """A number that grows with every change of what is live."""
     return int(connection.execute(select(counters.c.value).where(counters.c.name == VERSION)).scalar() or 0)
+
+
+def identity(connection: Connection) -> int:
+    """A number that no other database has, made when it is asked for first."""
+    stored = connection.execute(select(counters.c.value).where(counters.c.name == _IDENTITY)).scalar()
+    return int(stored) if stored is not None else advance(connection, _IDENTITY, secrets.randbits(62))
 
 
 def entries(connection: Connection, statuses: Iterable[ArchiveStatus] = ("live",)) -> list[ArchivedFile]:
@@ -40,14 +48,15 @@ def entries(connection: Connection, statuses: Iterable[ArchiveStatus] = ("live",
 def add(connection: Connection, file: ArchivedFile) -> None:
     """Enter a new object."""
     connection.execute(insert(archive_metadata).values(id=file.id, **_columns(file)))
-    advance(connection, VERSION, 1)
+    if file.status == "live":
+        advance(connection, VERSION, 1)
 
 
 def change(connection: Connection, file: ArchivedFile, known: ArchiveStatus) -> bool:
     """Put an entry in place of the one of its id, if that has the status it is known to have. False when it has not."""
     entry = and_(archive_metadata.c.id == file.id, archive_metadata.c.status == known)
     changed = connection.execute(update(archive_metadata).where(entry).values(**_columns(file))).rowcount == 1
-    if changed:
+    if changed and "live" in (known, file.status):
         advance(connection, VERSION, 1)
     return changed
 

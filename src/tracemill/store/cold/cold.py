@@ -25,7 +25,11 @@ from tracemill.store.rows import TYPE_CODES
 from tracemill.store.sealing import Sealer
 from tracemill.store.search import Needle
 
+_SPECIAL = ("σ", "ς", "i\u0307")
+"""What Python makes of letters by their neighbours (Σ) or as two (İ), and Arrow one by one."""
 _PARENT = re.compile(r'"parent_id":"([0-9a-f-]{36})"')
+_NIL = bytes(16)
+"""How a column of ids says that there is none."""
 _WINDOW = 2_000_000
 """Places looked at in one go: bounds the memory of a scan over an archive of any size."""
 
@@ -106,7 +110,7 @@ class ColdStore:
                 if not _may_hold(file, where):
                     continue
                 if _decided(file, where):
-                    total += sum(file.types.get(tag, 0) for tag in where.types) if where.types else file.records
+                    total += sum(file.types.get(tag, 0) for tag in set(where.types)) if where.types else file.records
                     continue
                 sealed = self.sealed(file)
                 total += int(np.count_nonzero(_mask(sealed, where, own) & (sealed.column("place") > where.after)))
@@ -143,12 +147,12 @@ class ColdStore:
 
     # -- by id
 
-    def find(self, ids: Iterable[bytes]) -> dict[bytes, Hit]:
-        """Those of the ids (16 bytes each) that the archive holds."""
+    def find(self, ids: Iterable[bytes], files: Sequence[ArchivedFile] | None = None) -> dict[bytes, Hit]:
+        """Those of the ids (16 bytes each) that the archive holds; or that some objects do."""
         wanted = sorted(set(ids))
         found: dict[bytes, Hit] = {}
         with self._lock:
-            for file in self.files:
+            for file in self.files if files is None else files:
                 near = [identity for identity in wanted if file.first_id <= identity <= file.last_id]
                 if not near:
                     continue
@@ -191,7 +195,7 @@ class ColdStore:
 
     def linked_to(self, ids: frozenset[bytes]) -> Iterator[bytes]:
         """The ids of records that name one of these interactions, as 16 bytes."""
-        wanted = np.array(sorted(ids), dtype="S16")
+        wanted = np.array(sorted(ids - {_NIL}), dtype="S16")
         with self._lock:
             for file in self.files:
                 sealed = self.sealed(file)
@@ -223,6 +227,7 @@ def _decided(file: ArchivedFile, where: Filter) -> bool:
     return (
         all(value is None for value in (*narrow, where.visible_to))
         and not where.unlinked
+        and not (where.platforms and not file.platform)
         and (where.since is None or microseconds(where.since) <= file.first_time)
         and (where.until is None or file.last_time < microseconds(where.until))
         and where.after < file.first_place
@@ -236,6 +241,8 @@ def _mask(sealed: Sealed, where: Filter, own: frozenset[bytes]) -> Any:
     mask = np.ones(file.records, dtype=bool)
     if where.types and not all(tag in where.types for tag in file.types):
         mask &= np.isin(sealed.column("record"), [TYPE_CODES[tag] for tag in where.types if tag in TYPE_CODES])
+    if where.platforms and not file.platform:
+        mask &= _equals(sealed, "platform", "")  # some of these rows name none
     texts = {
         "conversation_id": where.conversation_id,
         "session_id": where.session_id,
@@ -250,7 +257,8 @@ def _mask(sealed: Sealed, where: Filter, own: frozenset[bytes]) -> Any:
     if where.success is not None:
         mask &= sealed.column("success") == int(where.success)
     if where.interaction_id is not None:
-        mask &= sealed.column("interaction_id") == np.bytes_(id_bytes(where.interaction_id))
+        linked = id_bytes(where.interaction_id)
+        mask &= (sealed.column("interaction_id") == np.bytes_(linked)) & (linked != _NIL)
     if where.since is not None and microseconds(where.since) > file.first_time:
         mask &= sealed.column("time") >= microseconds(where.since)
     if where.until is not None and microseconds(where.until) <= file.last_time:
@@ -258,8 +266,8 @@ def _mask(sealed: Sealed, where: Filter, own: frozenset[bytes]) -> Any:
     if where.up_to is not None and where.up_to < file.last_place:
         mask &= sealed.column("place") <= where.up_to
     if where.visible_to is not None:
-        linked = np.isin(sealed.column("interaction_id"), np.array(sorted(own), dtype="S16")) if own else False
-        mask &= _equals(sealed, "user", where.visible_to) | linked
+        theirs = np.isin(sealed.column("interaction_id"), np.array(sorted(own), dtype="S16")) if own else False
+        mask &= _equals(sealed, "user", where.visible_to) | theirs
     return mask
 
 
@@ -294,6 +302,8 @@ def _texts_matching(column: Any, text: str) -> Any:
 def _texts_with(column: Any, needle: Needle) -> Any:
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     lowered = pc.utf8_lower(encoded.dictionary)
+    if any(letter in form for form in needle.in_json for letter in _SPECIAL):
+        lowered = pa.array([text.lower() for text in encoded.dictionary.to_pylist()], pa.string())
     hits = np.zeros(len(lowered) + 1, dtype=bool)  # the last stands for a row without a text
     for form in needle.in_json:
         hits[:-1] |= pc.match_substring(lowered, form).to_numpy(zero_copy_only=False)

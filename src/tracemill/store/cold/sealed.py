@@ -28,7 +28,10 @@ LEVEL = 9
 GROUP_ROWS = 8192
 GROUP_BYTES = 16 * 1024 * 1024
 """Encoded size, shared messages left out, at which a row group is closed: what one page of a reader has to decompress."""
+GROUP_WHOLE = 256 * 1024 * 1024
+"""The same with what is shared: what a writer, or who reads a whole row group, has in memory at once."""
 _PAGE = 256 * 1024 * 1024  # one page a column of a row group: pages are compressed apart
+_ROWS_AT_ONCE = 256
 _LINE = "$tracemill"
 _WHOLE_LINES = 1024 * 1024 * 1024
 
@@ -251,10 +254,10 @@ class Sealed:
 
     def all_rows(self) -> Iterator[SealedRow]:
         """Every row, in the order of the file, a row group at a time and past the cache."""
-        parquet = self._parquet()
-        with self._damaged():
-            for number in range(parquet.metadata.num_row_groups):
-                yield from from_table(parquet.read_row_group(number), self._sealer)
+        for table in self.tables():
+            with self._damaged():
+                for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+                    yield from from_table(table.slice(start, _ROWS_AT_ONCE), self._sealer)
 
 
 class _Damaged:
