@@ -66,7 +66,7 @@ GOOD: list[tuple[str, Example]] = [
         (name, supervised(RICH, tools=TOOLS))
         for name in (
             *("openai-chat", "trl-sft", "trl-prompt-completion", "sharegpt", "axolotl"),
-            *("gemini", "mistral", "together", "embedding-pairs"),
+            *("gemini", "mistral", "together", "embedding-pairs", "atif"),
         )
     ),
     ("alpaca", supervised(TALK, tools=TOOLS)),

@@ -29,7 +29,7 @@ from tracemill.export.write import ExportReport, export_version
 
 REAL = [
     *("openai-chat", "trl-sft", "trl-prompt-completion", "trl-kto", "sharegpt", "axolotl"),
-    *("gemini", "mistral", "together", "embedding-pairs", "trajectory-preference"),
+    *("gemini", "mistral", "together", "embedding-pairs", "atif", "trajectory-preference"),
 ]
 MADE = ["alpaca", "sharegpt-kto"]
 PREFERENCES = [name for name, made in FORMATS.items() if made.example.__struct_config__.tag == "preference"]

@@ -82,7 +82,7 @@ def _faults(row: dict[str, Any], example: Example, made: Format, losses: Sequenc
     )
     if row.get("parallel_tool_calls") is not (True if parallel else None):
         yield Fault("value_changed", "parallel_tool_calls is not what the messages say")
-    if getattr(example, "tail", None) and "/tail" not in lost:
+    if getattr(example, "tail", None) and "tail" not in made.sides and "/tail" not in lost:
         yield Fault("tail_not_listed", "messages after the last answer are neither in the row nor listed")
     for conversation in made.conversations:
         yield from _check_conversation([message for side in conversation for message in row[side]], made)

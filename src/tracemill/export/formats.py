@@ -16,6 +16,8 @@
     OpenAI's forms within what these services take: plain text, and Mistral's tool-call ids.
 ``embedding-pairs``, ``embedding-triplets``
     Texts for sentence-transformers (:mod:`tracemill.export.embeddings`).
+``atif``
+    Harbor's trajectory documents, with what follows the last answer (:mod:`tracemill.export.atif`).
 ``trajectory-preference``
     Two whole attempts, everything as captured. No trainer of preferences between answers reads it as it is, and none should.
 """
@@ -26,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tracemill.core.examples import LabelledExample, PreferenceExample, SupervisedExample, TrajectoryPreference
-from tracemill.export import chat_services, embeddings, gemini, llama_factory
+from tracemill.export import atif, chat_services, embeddings, gemini, llama_factory
 from tracemill.export.rows import Dialect, Format
 
 _OPENAI_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
@@ -38,6 +40,7 @@ AXOLOTL = Dialect(_TEMPLATE_FIELDS, arguments="object text", plain=True)
 MISTRAL = Dialect(_PLAIN_FIELDS, arguments="object text", plain=True, ids="nine")
 TOGETHER = Dialect(_PLAIN_FIELDS, arguments="object text", plain=True)
 WITHOUT_IDS = Dialect(_PLAIN_FIELDS, arguments="object", plain=True, ids="order")
+ATIF = Dialect(_PLAIN_FIELDS | {"reasoning_content"}, arguments="object", plain=True)
 VERBATIM = Dialect(None)
 
 _JSON = "list: json"
@@ -190,6 +193,20 @@ _TRIPLETS = replace(
     fold=embeddings.triplet,
     texts=True,
 )
+_ATIF = replace(
+    _TRL_SFT,
+    name="atif",
+    summary="Harbor: ATIF v1.7 documents",
+    dialect=ATIF,
+    sides=("messages", "tail"),
+    conversations=(("messages", "tail"),),
+    columns={"schema_version": _TEXT, "trajectory_id": _TEXT, "agent": "dtype: json", "steps": _JSON},
+    optional={},
+    values=("id", "platform"),
+    ends_with_answer=False,
+    fold=atif.atif,
+    unfold=atif.read_atif,
+)
 _TRAJECTORY_PREFERENCE = Format(
     name="trajectory-preference",
     summary="two whole attempts at one task, as captured",
@@ -215,7 +232,7 @@ FORMATS: Mapping[str, Format] = {
     for made in (
         *(_OPENAI_CHAT, _OPENAI_PREFERENCE, _TRL_SFT, _TRL_PROMPT_COMPLETION, _TRL_DPO, _TRL_KTO),
         *(_SHAREGPT, _SHAREGPT_PREFERENCE, _SHAREGPT_KTO, _ALPACA, _AXOLOTL),
-        *(_GEMINI, _MISTRAL, _TOGETHER, _TOGETHER_PREFERENCE, _PAIRS, _TRIPLETS, _TRAJECTORY_PREFERENCE),
+        *(_GEMINI, _MISTRAL, _TOGETHER, _TOGETHER_PREFERENCE, _PAIRS, _TRIPLETS, _ATIF, _TRAJECTORY_PREFERENCE),
     )
 }
 """Formats by name."""

@@ -25,6 +25,8 @@ def _without_system(messages: list[Message], side: str, lost: list[Lost]) -> tup
     leading = [message for message in messages if message["role"] == "system"]
     if len(leading) > 1:
         raise RefusedError("several_system_messages", "the format has one system prompt")
+    if leading and not leading[0].get("content"):
+        raise RefusedError("empty_message", "the system prompt says nothing")
     if leading and messages[0]["role"] != "system":
         raise RefusedError("late_system", "the system prompt is inside of the conversation")
     for at, message in enumerate(messages):

@@ -96,7 +96,7 @@ class Format:
             row["tools"] = example.tools
             if self.dialect.plain:
                 _check_numbers(example.tools, "/tools", lost)
-        lost.extend(_beyond(example))
+        lost.extend(entry for entry in _beyond(example) if entry.path.removeprefix("/") not in self.sides)
         if self.marks_parallel_calls and any(_parallel(message) for side in self.sides for message in row[side]):
             row["parallel_tool_calls"] = True
         return (row if self.fold is None else self.fold(row, lost)), lost
