@@ -214,6 +214,15 @@ def test_a_preference_that_is_none_is_refused(fields: dict[str, Any], reason: st
     assert refused.reason == reason
 
 
+@pytest.mark.parametrize("name", ["sharegpt-preference", "openai-preference", "together-preference"])
+@pytest.mark.parametrize("role", ["system", "user", "tool"])
+def test_an_answer_that_nobody_gave_is_refused(name: str, role: str) -> None:
+    example = msgspec.structs.replace(PREFERENCE, rejected=[says(role, "x")])
+    _, _, refused = make_row(example, FORMATS[name])
+    assert refused is not None
+    assert refused.reason in ("last_message_not_assistant", "late_system", "orphan_result")
+
+
 def test_text_that_utf_8_cannot_hold_is_refused() -> None:
     for name in ("openai-chat", "trl-sft"):
         _, _, refused = make_row(supervised([says("user", "\ud800"), says("assistant", "a")]), FORMATS[name])
@@ -244,8 +253,17 @@ def test_a_row_is_either_right_or_refused(case: tuple[str, Example]) -> None:
                 assert len(row[side]) == len(getattr(example, side))
         assert row.keys() <= {*made.columns, *made.optional}
         assert check_row(data, example, made, lost) is None
-    elif refused is not None:
+    elif refused is not None and readable(example):
         assert refused.reason not in OUR_FAULT, refused.detail
+
+
+def readable(example: Example) -> bool:
+    """Whether JSON holds every number of an example: integers beyond 64 bits come back as other numbers."""
+    plain = msgspec.to_builtins(example)
+    try:
+        return repr(msgspec.json.decode(msgspec.json.encode(plain))) == repr(plain)
+    except (UnicodeEncodeError, OverflowError):
+        return False
 
 
 OUR_FAULT = {"value_lost", "value_changed", "value_invented", "messages_missing", "tail_not_listed", "unknown_key"}

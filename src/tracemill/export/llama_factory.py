@@ -132,10 +132,18 @@ def read_sharegpt(row: dict[str, Any]) -> dict[str, Any]:
     return {"messages": in_sequence([*system, *_said(row["conversations"], [], [])]), **tools}
 
 
+def _check_answer(messages: list[Message], side: str) -> None:
+    if len(messages) != 1:
+        raise RefusedError(
+            "answer_not_one_message", f"the format knows single answers, {side} is {len(messages)} messages"
+        )
+    if messages[0]["role"] != "assistant":
+        raise RefusedError("last_message_not_assistant", f"{side} does not end with an assistant message")
+
+
 def sharegpt_kto(row: dict[str, Any], lost: list[Lost]) -> dict[str, Any]:
     """As :func:`sharegpt`, with ``kto_tag``. Raises RefusedError where the completion is not one message."""
-    if len(row["completion"]) != 1:
-        raise RefusedError("answer_not_one_message", "the format judges the last message only")
+    _check_answer(row["completion"], "completion")
     _check_tools(row, lost)
     system, messages = _without_system(row["prompt"], "prompt", lost)
     turns = _turns(messages, "prompt", lost) + _turns([(0, row["completion"][0])], "completion", lost)
@@ -152,8 +160,8 @@ def read_sharegpt_kto(row: dict[str, Any]) -> dict[str, Any]:
 
 def sharegpt_preference(row: dict[str, Any], lost: list[Lost]) -> dict[str, Any]:
     """As :func:`sharegpt` with ``chosen`` and ``rejected``, one turn each. Raises RefusedError."""
-    if len(row["chosen"]) != 1 or len(row["rejected"]) != 1:
-        raise RefusedError("answer_not_one_message", "the format compares single messages")
+    _check_answer(row["chosen"], "chosen")
+    _check_answer(row["rejected"], "rejected")
     _check_tools(row, lost)
     system, messages = _without_system(row["prompt"], "prompt", lost)
     turns = _turns(messages, "prompt", lost)
