@@ -27,7 +27,7 @@ from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import Version
 from tracemill.export import formats
-from tracemill.export.formats import Format
+from tracemill.export.rows import Format
 from tracemill.export.write import export_version
 from tracemill.store.hot import HotStore
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,12 @@ def test_datasets_from_recipe_to_export(tmp_path: Path, at: tuple[str, str]) -> 
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert sum("messages" in row for row in rows) == sum(exported["rows"].values()) > 10
+    zipped = answered(*at, "export", "chats", "--format", "atif", "--container", "jsonl.gz", "--shard-mb", "0.01")
+    assert zipped["path"].endswith("chats-v1-atif-jsonl.gz")
+    shards = sorted(Path(zipped["path"]).glob("*.jsonl.gz"))
+    assert len(shards) > 1
+    documents = [json.loads(line) for shard in shards for line in gzip.decompress(shard.read_bytes()).splitlines()]
+    assert len(documents) == sum(zipped["rows"].values()) == sum(exported["rows"].values())
 
 
 def test_a_damaged_version_is_noticed(tmp_path: Path) -> None:

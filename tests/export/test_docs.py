@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tracemill.cli import datasets
 from tracemill.dataset.recipe import Recipe, Source, load_recipe
 from tracemill.dataset.steps import STEPS
+from tracemill.export.containers import CONTAINERS
 from tracemill.export.formats import FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,3 +67,11 @@ def test_the_step_of_the_documentation_works() -> None:
     recipe = namespace["recipe"]
     assert isinstance(recipe, Recipe)
     assert recipe.name == "english"
+
+
+def test_the_help_of_the_command_names_every_format() -> None:
+    assert datasets._FORMATS.split(", ") == list(FORMATS)
+
+
+def test_every_container_is_documented() -> None:
+    assert all(f"`{name}`" in EXPORTS for name in CONTAINERS)

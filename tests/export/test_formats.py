@@ -16,7 +16,9 @@ from tracemill.core.examples import (
     TrajectoryPreference,
 )
 from tracemill.core.records import Message
-from tracemill.export.formats import FORMATS, Lost, RefusedError
+from tracemill.export.formats import FORMATS
+from tracemill.export.losses import Lost, RefusedError
+from tracemill.export.write import make_row
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 TALK = [says("system", "s"), says("user", "q"), calls("f", '{"a": 1}', "c1"), result("c1", "r", "f")]
@@ -190,6 +192,11 @@ def test_empty_arguments_become_an_empty_object_and_that_is_listed(arguments: An
     made, lost = row("trl-sft", [says("user", "q"), calls("f", arguments, "c1")])
     assert made["messages"][1]["tool_calls"][0]["function"]["arguments"] == {}
     assert [entry.reason for entry in lost] == ["empty_arguments_as_object"]
+    for name in ("axolotl", "mistral", "together"):
+        data, lost, _ = make_row(supervised([says("user", "q"), calls("f", arguments, "c1")]), FORMATS[name])
+        assert data is not None
+        assert json.loads(data)["messages"][1]["tool_calls"][0]["function"]["arguments"] == "{}"
+        assert "empty_arguments_as_object" in [entry.reason for entry in lost]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.privacy.scanning import hits, unpacked
 from tests.privacy.world import Person, fill, places_of, settings_of, spooled
 from tracemill.core.codec import encode
 from tracemill.core.errors import ErasureError
+from tracemill.core.examples import ExportManifest
 from tracemill.core.ids import new_id, now
 from tracemill.core.records import Interaction
 from tracemill.privacy.erase import receipt_holds
@@ -273,4 +274,23 @@ def test_a_draft_of_a_build_that_was_cut_off_goes_too(world: tuple[Path, Person,
     (path / "archiving" / new_id()).write_text(ann.canary)
     with opened(path) as workspace:
         workspace.erase("user", "ann")
+    assert_gone(path, ann, bob)
+
+
+def test_exports_in_other_containers_go_whole_and_are_written_again(world: tuple[Path, Person, Person]) -> None:
+    path, ann, bob = world
+    with opened(path) as workspace:
+        old = [
+            workspace.export("default", "sharegpt", container=container, shard_bytes=600)
+            for container in ("jsonl", "jsonl.gz", "parquet", "csv")
+        ]
+        assert all(len(report.manifest.files) > 3 for report in old)
+        workspace.erase("user", "ann", reason="she asked", actor="dpo")
+        for report in old:
+            left = {file.name for file in report.path.iterdir()}
+            assert left & {file.path for file in report.manifest.files} == set()
+            again = report.path.with_name(report.path.name.replace("default-v1", "default-v2"))
+            made = msgspec.json.decode((again / "export.json").read_bytes(), type=ExportManifest)
+            assert (made.format, made.container, made.shard_bytes) == ("sharegpt", report.manifest.container, 600)
+            assert 0 < sum(made.rows.values()) < report.rows
     assert_gone(path, ann, bob)

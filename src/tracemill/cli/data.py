@@ -63,7 +63,7 @@ def doctor(
 
 def import_(
     context: typer.Context,
-    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, records, gepeto or lightspeed.")],  # noqa: A002
+    format: Annotated[str, typer.Argument(help="tau-bench, openai-chat, atif, records, gepeto or lightspeed.")],  # noqa: A002
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
     platform: Annotated[str | None, typer.Option(help="Platform the records belong to.")] = None,
     model: Annotated[str | None, typer.Option(help="Model that answered, where the files do not say.")] = None,

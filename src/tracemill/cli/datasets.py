@@ -14,6 +14,12 @@ from tracemill.cli.output import Options, emit_json, progress, say, table
 if TYPE_CHECKING:
     from tracemill.dataset.version import Version
 
+_FORMATS = (
+    "openai-chat, openai-preference, trl-sft, trl-prompt-completion, trl-dpo, trl-kto, sharegpt, sharegpt-preference, "
+    "sharegpt-kto, alpaca, axolotl, gemini, mistral, together, together-preference, embedding-pairs, embedding-triplets, "
+    "atif, trajectory-preference"
+)
+"""Written out, so that the command line starts without what makes rows; a test compares it with what there is."""
 Reference = Annotated[str, typer.Argument(help="name, or name@v2.")]
 
 
@@ -89,17 +95,20 @@ def verify(context: typer.Context, reference: Reference, workspace: Folder = Non
 def export(
     context: typer.Context,
     reference: Reference,
-    format: Annotated[  # noqa: A002
-        str, typer.Option(help="openai-chat, trl-sft, trl-dpo, trl-kto or trajectory-preference.")
-    ],
+    format: Annotated[str, typer.Option(help=f"One of: {_FORMATS}.")],  # noqa: A002
     to: Annotated[Path | None, typer.Option(help="Folder to write (default: exports/ in the workspace).")] = None,
+    container: Annotated[str, typer.Option(help="Files: jsonl, jsonl.gz, jsonl.zst, parquet or csv.")] = "jsonl",
+    shard_mb: Annotated[
+        float | None, typer.Option(help="Begin another file after this many MB of rows (default: one file a split).")
+    ] = None,
     workspace: Folder = None,
     json: Json = False,
 ) -> None:
     """Write a dataset version in a trainer's format; every row is read back and checked."""
     options = options_of(context, workspace, json)
     with open_workspace(options) as opened, progress(options) as shown:
-        report = opened.export(reference, format, to, progress=shown)
+        size = None if shard_mb is None else int(shard_mb * 1_000_000)
+        report = opened.export(reference, format, to, container=container, shard_bytes=size, progress=shown)
     plain = msgspec.to_builtins(report.manifest)
     if options.json:
         emit_json({"path": str(report.path), **plain})

@@ -176,9 +176,9 @@ class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Loss(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing of an example that an export's row does not hold, or a row that was not written at all.
 
-    ``row`` is the line of ``<split>.jsonl``, from 1; it is absent where the whole row was refused. ``path`` is a JSON
-    Pointer (RFC 6901) into the example, ``reason`` a stable word, ``call_ids`` the tool-call ids that stand in what is
-    left out.
+    ``row`` is the row's number in its split, from 1 (the line of ``<split>.jsonl``); it is absent where the whole row was
+    refused. ``path`` is a JSON Pointer (RFC 6901) into the example, ``reason`` a stable word, ``call_ids`` the tool-call
+    ids that stand in what is left out.
     """
 
     split: str
@@ -191,8 +191,9 @@ class Loss(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an export is (``export.json``): a pure function of the version and the format.
+    """What an export is (``export.json``): a pure function of the version, the format and the container.
 
+    ``shard_bytes`` is the size asked for, in bytes of rows as JSON lines; null for one file a split.
     ``rows`` counts by split, ``refused`` the examples that gave no row by reason, ``losses`` what rows lack by reason;
     ``losses.jsonl`` lists both one by one (:class:`Loss`).
     """
@@ -205,6 +206,8 @@ class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     refused: dict[str, int]
     losses: dict[str, int]
     files: list[DatasetFile]
+    container: str = "jsonl"
+    shard_bytes: int | None = None
 
 
 class Tombstone(Struct, frozen=True, kw_only=True, omit_defaults=True):

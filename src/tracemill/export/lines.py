@@ -7,7 +7,8 @@ from tracemill.core.examples import SupervisedExample
 from tracemill.core.messages import trajectory
 from tracemill.core.records import Interaction
 from tracemill.dataset.history import split_tail
-from tracemill.export.formats import FORMATS, RefusedError
+from tracemill.export.formats import FORMATS
+from tracemill.export.losses import RefusedError
 
 
 def openai_line(interaction: Interaction) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Writing an export: one file a split, a list of what rows lack, and what the export is.
+"""Writing an export: the files of each split, a list of what rows lack, and what the export is.
 
 Every file is whole or absent, and ``export.json`` comes last: a folder without it is an export that was interrupted. Rows
 are checked as the bytes they will be (:mod:`tracemill.export.check`); one that fails is listed and not written.
@@ -7,7 +7,7 @@ are checked as the bytes they will be (:mod:`tracemill.export.check`); one that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,11 +20,16 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile, locked, sync_folder, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
-from tracemill.export.formats import FORMATS, Format, Lost, RefusedError
+from tracemill.export.containers import CONTAINERS, SplitFiles, is_split_file
+from tracemill.export.formats import FORMATS
+from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
+from tracemill.export.losses import Lost, RefusedError
+from tracemill.export.rows import Format
 
 EXPORT = "export.json"
 LOSSES = "losses.jsonl"
 CARD = "README.md"
+INFO = "dataset_info.json"
 _encode = msgspec.json.Encoder().encode
 _REPORT_EVERY = 500
 
@@ -47,25 +52,34 @@ def export_version(
     format: str,  # noqa: A002 - the word for it everywhere else
     to: Path | None = None,
     *,
+    container: str = "jsonl",
+    shard_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
-    The same version and format give the same bytes. Raises ExportError for a format nobody knows and for a version that
-    has no examples it is made of; DatasetError when the version is damaged or another process writes the same folder.
+    ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
+    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. The same version, format,
+    container and size give the same bytes. Raises ExportError for a format or container nobody knows and for a version
+    that has no examples it is made of; DatasetError when the version is damaged or another process writes the same folder.
     """
     made = FORMATS.get(format)
     if made is None:
         near = get_close_matches(format, FORMATS, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise ExportError(f"no format {format!r}", hint=f"{hint}Formats: {', '.join(FORMATS)}.")
+    if container not in CONTAINERS:
+        raise ExportError(f"no container {container!r}", hint=f"Containers: {', '.join(CONTAINERS)}.")
+    if shard_bytes is not None and shard_bytes < 1:
+        raise ExportError(f"a shard of {shard_bytes} bytes holds no row", hint="Give a size of at least one byte.")
     tag = str(made.example.__struct_config__.tag)
     if not version.count(type=tag):
         raise ExportError(f"{version.reference} has no {tag} examples to export as {format}", hint=_instead(version))
     if to is None:
-        to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}"
+        ending = "" if container == "jsonl" else f"-{container}"
+        to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, tag, to, progress).run()
+        return _Export(version, made, to, container, shard_bytes, progress).run()
 
 
 def _instead(version: Version) -> str:
@@ -77,8 +91,18 @@ def _instead(version: Version) -> str:
 class _Export:
     """One export, under the lock of its folder."""
 
-    def __init__(self, version: Version, made: Format, tag: str, to: Path, progress: Progress | None) -> None:
-        self.version, self.made, self.tag, self.to, self.progress = version, made, tag, to, progress
+    def __init__(
+        self,
+        version: Version,
+        made: Format,
+        to: Path,
+        container: str,
+        shard_bytes: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self.version, self.made, self.to, self.progress = version, made, to, progress
+        self.container, self.shard_bytes = container, shard_bytes
+        self.tag = str(made.example.__struct_config__.tag)
         self.rows: dict[str, int] = {}
         self.refused: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
@@ -86,22 +110,31 @@ class _Export:
         self.optional: set[str] = set()
 
     def run(self) -> ExportReport:
-        stale = {path for path in self.to.iterdir() if path.suffix == ".jsonl" or path.name == CARD}
+        splits = self.version.splits()
+        stale = {
+            path
+            for path in self.to.iterdir()
+            if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, splits)
+        }
         (self.to / EXPORT).unlink(missing_ok=True)
-        files: list[DatasetFile] = []
+        written: dict[str, list[DatasetFile]] = {}
         with WholeFile(self.to / LOSSES) as losses:
-            for split in self.version.splits():
+            for split in splits:
                 if self.version.count(split, self.tag):
-                    with WholeFile(self.to / f"{split}.jsonl") as file:
-                        self._split(split, file, losses)
-                    files.append(file.describe())
-                    self.rows[split] = file.rows
+                    written[split] = self._split(split, losses)
+        files = [file for shards in written.values() for file in shards]
+        written = {split: shards for split, shards in written.items() if self.rows[split]}  # those that can be loaded
+        if self.made.name in LLAMA_FACTORY and self.container == "jsonl":
+            info = dataset_info(self.version.name, self.made.name, written)
+            files.append(write_whole(self.to / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n"))
         files.append(losses.describe())
-        files.append(write_whole(self.to / CARD, self._card(files).encode()))
+        files.append(write_whole(self.to / CARD, self._card(written).encode()))
         for path in stale - {self.to / file.path for file in files}:
             path.unlink()
         manifest = ExportManifest(
             format=self.made.name,
+            container=self.container,
+            shard_bytes=self.shard_bytes,
             dataset=self.version.name,
             version=self.version.path.name,
             manifest_sha256=self.version.manifest_sha256,
@@ -115,17 +148,21 @@ class _Export:
         sync_folder(self.to)
         return ExportReport(self.to, manifest)
 
-    def _split(self, split: str, file: WholeFile, losses: WholeFile) -> None:
+    def _split(self, split: str, losses: WholeFile) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
-        for example in self.version.examples(split, self.tag):
-            row, lost, refused = make_row(example, self.made)
-            if row is not None:
-                file.write_line(row)
-                self.optional.update(name for name in _OPTIONAL if b'"%s":' % name.encode() in row)
-            self._list(split, example, file.rows, lost, refused, losses)
-            self.done += 1
-            if self.progress is not None and (self.done % _REPORT_EVERY == 0 or self.done == total):
-                self.progress(f"export {self.made.name}", self.done, total)
+        columns = {**self.made.columns, **self.made.optional}
+        with SplitFiles(self.to, split, self.container, columns, self.shard_bytes) as files:
+            for example in self.version.examples(split, self.tag):
+                row, lost, refused = make_row(example, self.made)
+                if row is not None:
+                    files.write_row(row)
+                    self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
+                self._list(split, example, files.rows, lost, refused, losses)
+                self.done += 1
+                if self.progress is not None and (self.done % _REPORT_EVERY == 0 or self.done == total):
+                    self.progress(f"export {self.made.name}", self.done, total)
+        self.rows[split] = files.rows
+        return files.files
 
     def _list(
         self,
@@ -155,48 +192,53 @@ class _Export:
             )
             losses.write_line(_encode(loss))
 
-    def _card(self, files: Sequence[DatasetFile]) -> str:
+    def _card(self, written: Mapping[str, Sequence[DatasetFile]]) -> str:
         """A card by which Hugging Face ``datasets`` loads the folder without guessing types.
 
         Guessed from the rows, messages become structs in which every message has the union of all keys, the missing ones
         null: a chat template would write those nulls out. As ``json`` they are read back as they stand.
         """
-        columns = [f"  - name: {side}\n    list: json" for side in self.made.sides]
-        columns.extend(f"  - name: {name}\n    {_COLUMN_TYPES[name]}" for name in self.made.values)
-        columns.extend(f"  - name: {name}\n    {kind}" for name, kind in _OPTIONAL.items() if name in self.optional)
-        splits = [f"  - split: {file.path.removesuffix('.jsonl')}\n    path: {file.path}" for file in files]
-        splits = splits[:-1]  # the last file lists losses
+        optional = self.made.optional
+        if self.container != "parquet":  # whose files have every column
+            optional = {name: kind for name, kind in optional.items() if name in self.optional}
+        columns = {**self.made.columns, **optional}
+        if self.container == "csv":
+            columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
+        rows = sum(self.rows.values())
         return "\n".join(
             [
                 "---",
+                f"pretty_name: {_encode(f'{self.version.reference} as {self.made.name}').decode()}",
+                f"size_categories:\n- {_size_category(rows)}",
+                f"task_categories:\n- {'sentence-similarity' if self.made.texts else 'text-generation'}",
+                f"tags:\n- tracemill\n- {self.made.name}",
                 "configs:",
                 "- config_name: default",
                 "  data_files:",
-                *splits,
-                "dataset_info:",
-                "  features:",
-                *columns,
+                *(
+                    line
+                    for split, files in written.items()
+                    for line in (f"  - split: {split}", "    path:", *(f"    - {file.path}" for file in files))
+                ),
+                *(["dataset_info:", "  features:"] if columns else []),
+                *(f"  - name: {name}\n    {kind}" for name, kind in columns.items()),
                 "---",
                 "",
-                f"{self.version.reference} as {self.made.name}, written by tracemill: `{EXPORT}` says from what,",
-                f"`{LOSSES}` lists what the rows do not hold. Load it with `datasets.load_dataset` on this folder",
-                "(`datasets` 4.7 or newer).",
+                f"# {self.version.reference} as {self.made.name}",
+                "",
+                f"{self.made.summary}. {rows:,} rows: {', '.join(f'{n:,} {split}' for split, n in self.rows.items())}.",
+                "",
+                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold. Load it with",
+                "`datasets.load_dataset` on this folder (`datasets` 4.7 or newer).",
                 "",
             ]
         )
 
 
-_COLUMN_TYPES = {
-    "label": "dtype: bool",
-    "shared": "dtype: int64",
-    "chosen_score": "dtype: float64",
-    "rejected_score": "dtype: float64",
-    "rejected_tools": "list: json",
-}
-
-
-_OPTIONAL = {"tools": "list: json", "parallel_tool_calls": "dtype: bool"}
-"""Columns that a card names where a row has them. A key of that name deeper inside a row names a column that stays empty."""
+def _size_category(rows: int) -> str:
+    """The size class by which Hugging Face sorts datasets."""
+    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+    return next((name for bound, name in bounds if rows < bound), "n>10M")
 
 
 def make_row(example: Example, made: Format) -> tuple[bytes | None, list[Lost], RefusedError | None]:

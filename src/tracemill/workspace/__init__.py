@@ -254,12 +254,15 @@ class Workspace:
         format: str,  # noqa: A002 - the word for it everywhere else
         to: Path | None = None,
         *,
+        container: str = "jsonl",
+        shard_bytes: int | None = None,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write a dataset version in a trainer's format."""
+        """Write a dataset version in a trainer's format, as JSON lines or in another container, in files of a size."""
         if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
             note_external(self.path, to)
-        report = export_version(self.dataset(reference), format, to, progress=progress)
+        version = self.dataset(reference)
+        report = export_version(version, format, to, container=container, shard_bytes=shard_bytes, progress=progress)
         self.audit("dataset.export", reference, format=format, rows=report.rows)
         return report
 

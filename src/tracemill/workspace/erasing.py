@@ -12,7 +12,7 @@ import msgspec
 
 from tracemill.core.erasure import ErasureRequest, Receipt, SubjectKind
 from tracemill.core.errors import TracemillError
-from tracemill.core.examples import Tombstone
+from tracemill.core.examples import ExportManifest, Tombstone
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
@@ -154,6 +154,7 @@ class Erasing:
                 continue
             built.append(made.version.reference)
             self._log.record("dataset.rebuilt", version.reference, actor="erasure", replaced_by=made.version.reference)
+<<<<<<< HEAD
             self._note_replaced(version, made.version.reference, progress)
         return built
 
@@ -167,9 +168,22 @@ class Erasing:
             write_tombstone(version.path, msgspec.structs.replace(version.tombstone, replaced_by=reference))
 
     def _export_again(self, folder: Path, name: str, reference: str, progress: Progress | None) -> None:
+=======
+            replaced = msgspec.structs.replace(stone, replaced_by=made.version.reference)
+            write_tombstone(version.path, replaced)
+            for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
+                if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
+                    self._export_again(folder, made.version.reference, progress)
+        return built
+
+    def _export_again(self, folder: Path, reference: str, progress: Progress | None) -> None:
+>>>>>>> 017c149acdf8b6254d00c7c189512135f7403464
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
         try:
-            export_version(version, name, progress=progress)
+            old = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
+            export_version(version, old.format, container=old.container, shard_bytes=old.shard_bytes, progress=progress)
+        except msgspec.MsgspecError:
+            return  # nobody can say what it was
         except TracemillError:
             return  # nothing of the kind is left to export
         stone = msgspec.json.decode((folder / TOMBSTONE).read_bytes(), type=Tombstone)

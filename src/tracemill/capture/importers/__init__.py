@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tracemill.capture.gepeto import is_tree, read_tree
+from tracemill.capture.importers.atif import read_atif
 from tracemill.capture.importers.base import ImportContext, Imported, Importer
 from tracemill.capture.importers.openai_chat import read_openai_chat
 from tracemill.capture.importers.records import read_records
@@ -45,14 +46,15 @@ def _read_lightspeed(path: Path, context: ImportContext) -> Iterator[Imported]:
 FORMATS: dict[str, Importer] = {
     "tau-bench": read_tau_bench,
     "openai-chat": read_openai_chat,
+    "atif": read_atif,
     "records": read_records,
     "gepeto": _read_gepeto,
     "lightspeed": _read_lightspeed,
 }
-_SUFFIXES = {"tau-bench": (".json",), "lightspeed": (".json",)}
+_JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
+_SUFFIXES = {"tau-bench": (".json",), "lightspeed": (".json",), "atif": (".json", *_JSONL)}
 _STATED_IDS = {"records"}
 """Formats whose ids are not made of content: the same id with another body is a conflict, and the store must see it."""
-_JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
 
 
 @dataclass
