@@ -1,7 +1,7 @@
 """Near duplicates end to end, beside datasketch where it is installed: `python -m benches.duplicates`.
 
 End to end is from texts to clusters: words, shingles, signatures, candidates, and whatever verification a library has.
-The peers are given the same words and shingles' length and as many permutations; they do not verify by themselves.
+The peer is given the same words and shingles' length and as many permutations.
 """
 
 from __future__ import annotations
@@ -67,15 +67,20 @@ def shingles(content: str) -> set[str]:
 
 
 def with_datasketch(documents: list[Document]) -> dict[str, str]:
-    """datasketch: MinHash.bulk and MinHashLSH with its own choice of bands; a query's candidates are linked."""
+    """datasketch: MinHash.bulk, MinHashLSH with its own choice of bands, and candidates verified by exact Jaccard."""
     from datasketch import MinHash, MinHashLSH
 
     lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
     linked: list[tuple[str, str]] = []
-    sets = [[one.encode() for one in shingles(document.text)] for document in documents]
-    for document, made in zip(documents, MinHash.bulk(sets, num_perm=PERMUTATIONS), strict=True):
-        linked.extend((document.id, str(other)) for other in lsh.query(made))
-        lsh.insert(document.id, made, check_duplication=False)
+    sets = [shingles(document.text) for document in documents]
+    encoded = [[one.encode() for one in made] for made in sets]
+    for number, made in enumerate(MinHash.bulk(encoded, num_perm=PERMUTATIONS)):
+        linked.extend(
+            (documents[number].id, documents[other].id)
+            for other in lsh.query(made)
+            if len(sets[number] & sets[other]) >= THRESHOLD * len(sets[number] | sets[other])
+        )
+        lsh.insert(number, made, check_duplication=False)
     return joined(linked)
 
 
@@ -118,7 +123,7 @@ def measure(
         began = time.process_time()
         run(documents)
         seconds.append(time.process_time() - began)
-    some = documents[-3000:]
+    some = documents[:3000]
     truth = clustered_pairs(joined(brute_force(some, THRESHOLD, shingle=SHINGLE)))
     return {
         "texts": corpus,
@@ -137,7 +142,8 @@ def main() -> None:
     runs: list[tuple[str, Callable[[list[Document]], dict[str, str]]]] = [("tracemill", ours)]
     notes = [
         "Of texts with 3-word shingles at a Jaccard similarity of 0.8; CPU time of one process, from texts to clusters.",
-        "datasketch links unverified candidates; brute force compares all pairs exactly. Clusters are compared pair by pair.",
+        "Brute force compares all pairs of the first 3,000 texts exactly; clusters are compared pair by pair.",
+        "Both verify exactly. datasketch chooses bands for least error of both kinds, tracemill for a recall of 0.99.",
     ]
     if importlib.util.find_spec("datasketch") is None:
         notes.append("datasketch was not installed and is not measured.")
