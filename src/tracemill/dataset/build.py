@@ -26,6 +26,7 @@ from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
+from tracemill.dataset.patterns import mark_duplicates
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
@@ -82,6 +83,8 @@ class _Build:
         parts = shards(self.work, self.watermark)
         resumed = self._read(parts, attachments)
         ledger = read_ledger(parts)
+        if (duplicates := self.recipe.duplicates()) is not None:
+            mark_duplicates(parts, ledger, duplicates)
         unmatched = self._unmatched(ledger, attachments)
         digest = ledger.records_digest(list(unmatched))
         version = self._existing(digest)

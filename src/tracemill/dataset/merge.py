@@ -113,13 +113,18 @@ class Merge:
         return list(files.values())
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
-        """The drafts that stand, by split. Those that a later call repeats fall."""
+        """The drafts that stand, by split. Those that a later call repeats fall, and those of duplicate patterns."""
         standing: dict[str, list[Draft]] = {}
         for draft in drafts:
             numbers = [self.ledger.number(owner) for owner in draft.owners]
             if draft.whole and any(self.ledger.superseded[number] for number in numbers):
                 for number in numbers:
                     fates.add(self.ledger.ids[number], _encode(["left_out", draft.signal, "superseded"]))
+                continue
+            if (
+                len(numbers) == 1 and self.ledger.duplicate[numbers[0]]
+            ):  # a comparison of trials has two owners and stands
+                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, "duplicate_pattern"]))
                 continue
             standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
         return standing

@@ -31,6 +31,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.rules import DuplicatePatterns
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
@@ -103,9 +104,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 hint="Use 1 to 63 letters, digits, '_', '-' and single dots, beginning with a letter or digit.",
             )
         _check_split(self.split)
+        if sum(isinstance(step, DuplicatePatterns) for step in self.steps) > 1:
+            raise RecipeError("steps: duplicate_patterns stands there twice")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
+
+    def duplicates(self) -> DuplicatePatterns | None:
+        """The step that leaves duplicate patterns out, if there is one."""
+        return next((step for step in self.steps if isinstance(step, DuplicatePatterns)), None)
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.

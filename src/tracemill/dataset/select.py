@@ -11,10 +11,12 @@ import msgspec
 
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import Example
+from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.rules import Rule, judge_quality
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR, SUCCESS_FLAG
 from tracemill.dataset.signals.edits import edits
 from tracemill.dataset.signals.labelled import labelled
@@ -23,6 +25,7 @@ from tracemill.dataset.signals.trials import Trial
 from tracemill.dataset.split import group_keys
 from tracemill.dataset.steps import InteractionStep, describe_step
 from tracemill.feedback.attach import Attached
+from tracemill.quality.documents import document
 
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -51,12 +54,15 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 class Selected:
     """What became of one interaction: columns, examples with their signal, and the trial where it is one.
 
+    ``pattern`` is the score and the text by which duplicates are found, where the recipe looks for them.
+
     ``whole`` marks the examples that are made of a whole trajectory, and fall when a later call repeats it.
     """
 
     columns: Columns
     examples: list[tuple[SignalName, bool, Example]] = field(default_factory=list)
     trial: Trial | None = None
+    pattern: tuple[float, str] | None = None
 
 
 def select(
@@ -67,7 +73,7 @@ def select(
     changes: list[str] = []
     current = interaction
     for step in recipe.steps:
-        verdict = _run(step, current)
+        verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
             dropped = Columns(id=interaction.id, attached=ids, dropped=verdict.reason, changes=changes)
             return Selected(dropped)
@@ -78,6 +84,10 @@ def select(
     left_out = _signals(current, attached, recipe, get, selected)
     trial = _trial(current, attached, recipe, left_out)
     selected.trial = trial
+    if (duplicates := recipe.duplicates()) is not None:
+        score = judge_quality(current, attached).score
+        content = document(trajectory(current), results=duplicates.tool_results)
+        selected.pattern = (0.5 if score is None else score), content
     selected.columns = Columns(
         id=interaction.id,
         attached=ids,
@@ -92,9 +102,9 @@ def select(
     return selected
 
 
-def _run(step: InteractionStep, interaction: Interaction) -> Keep | Drop | Change[Interaction]:
+def _run(step: InteractionStep, interaction: Interaction, attached: Attached) -> Keep | Drop | Change[Interaction]:
     try:
-        verdict: Any = step(interaction)
+        verdict: Any = step.judge(interaction, attached) if isinstance(step, Rule) else step(interaction)
     except Exception as error:  # steps are their author's code and may raise anything
         raise DatasetError(
             f"step {_name(step)} failed on record {interaction.id}: {type(error).__name__}: {error}",

@@ -1,7 +1,8 @@
 """The working folder of a build and its first stage: records read shard by shard, in the order of storing.
 
-A shard is a range of the store's watermark. Each leaves up to three kinds of files: runs of drafts (examples with what
-the merge must know of them), the trials it met, and last, as the sign that it is complete, its columns. A build that was
+A shard is a range of the store's watermark. Each leaves up to four kinds of files: runs of drafts (examples with what
+the merge must know of them), the trials it met, what duplicates are found by, and last, as the sign that it is complete,
+its columns. A build that was
 killed goes on behind the last complete shard, after it has made sure that the records of the complete ones are all still
 stored: what was erased in between must not live on in a version.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -50,6 +52,14 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     line: bytes
 
 
+class Pattern(msgspec.Struct, array_like=True, frozen=True):
+    """What duplicates are found by: the place in the shard of an interaction, the score to choose by, the text."""
+
+    place: int
+    score: float
+    text: str
+
+
 class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
     """A trial in a working file; the interaction without what no comparison looks at."""
 
@@ -81,6 +91,7 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _columns_decoder = msgspec.msgpack.Decoder(Columns)
 _trial_decoder = msgspec.msgpack.Decoder(StoredTrial)
+_pattern_decoder = msgspec.msgpack.Decoder(Pattern)
 _draft_decoder = msgspec.msgpack.Decoder(Draft)
 
 
@@ -109,6 +120,16 @@ def decode_draft(payload: bytes) -> Draft:
     return _draft_decoder.decode(payload)
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What a shard writes while it is read."""
+
+    runs: RunWriter
+    columns: WholeFile
+    trials: WholeFile
+    patterns: WholeFile
+
+
 class Shard:
     """One range of places and the files it leaves in the working folder."""
 
@@ -119,6 +140,7 @@ class Shard:
         self.stem = f"shard-{number:06d}"
         self.columns_path = work / f"{self.stem}.columns"
         self.trials_path = work / f"{self.stem}.trials"
+        self.patterns_path = work / f"{self.stem}.patterns"
 
     def runs(self) -> list[Path]:
         """The runs of drafts it left."""
@@ -126,10 +148,11 @@ class Shard:
 
     def columns(self) -> Iterator[Columns]:
         """The columns of its interactions, in stored order."""
-        with self.columns_path.open("rb", buffering=128 * 1024) as file:
-            while header := file.read(_LENGTH.size):
-                (length,) = _LENGTH.unpack(header)
-                yield _columns_decoder.decode(file.read(length))
+        yield from map(_columns_decoder.decode, _entries(self.columns_path))
+
+    def patterns(self) -> Iterator[Pattern]:
+        """What duplicates are found by, in stored order; only for a recipe that looks for them."""
+        yield from map(_pattern_decoder.decode, _entries(self.patterns_path))
 
     def complete(self, store: Store) -> bool:
         """Whether an earlier run finished it and everything it was made of is still stored."""
@@ -151,10 +174,11 @@ class Shard:
         runs = RunWriter(self.work, self.stem, sync=True)
         where = recipe.source.filter(after=self.after, up_to=self.up_to)
         with WholeFile(self.columns_path) as columns:
-            with WholeFile(self.trials_path) as trials:
+            with WholeFile(self.trials_path) as trials, WholeFile(self.patterns_path) as patterns:
+                files = _Files(runs, columns, trials, patterns)
                 for place, record in enumerate(store.scan(where)):
                     assert isinstance(record, Interaction)  # the filter names no other type
-                    self._read_one(place, record, recipe, attachments, store, runs, columns, trials)
+                    self._read_one(place, record, recipe, attachments, store, files)
             runs.close()
             sync_folder(self.work)
         sync_folder(self.work)
@@ -166,26 +190,36 @@ class Shard:
         recipe: Recipe,
         attachments: Attachments,
         store: Store,
-        runs: RunWriter,
-        columns: WholeFile,
-        trials: WholeFile,
+        files: _Files,
     ) -> None:
         selected = select(record, attachments.of(record.id), recipe, store.get)
         for signal, whole, example in selected.examples:
-            add_draft(runs, example, [(self.number, place)], signal, whole=whole)
+            add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
         row = selected.columns
         if selected.trial is not None:
             stored = _encode(StoredTrial.of(selected.trial))
-            row = msgspec.structs.replace(row, offset=trials.bytes, length=len(stored))
-            trials.write(stored)
-        encoded = _encode(row)
-        columns.write(_LENGTH.pack(len(encoded)) + encoded)
+            row = msgspec.structs.replace(row, offset=files.trials.bytes, length=len(stored))
+            files.trials.write(stored)
+        if selected.pattern is not None:
+            _write_entry(files.patterns, _encode(Pattern(place, *selected.pattern)))
+        _write_entry(files.columns, _encode(row))
 
     def trial(self, offset: int, length: int) -> Trial:
         """A trial it met, by its place in the file of trials."""
         with self.trials_path.open("rb") as file:
             file.seek(offset)
             return _trial_decoder.decode(file.read(length)).trial()
+
+
+def _write_entry(file: WholeFile, encoded: bytes) -> None:
+    file.write(_LENGTH.pack(len(encoded)) + encoded)
+
+
+def _entries(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=128 * 1024) as file:
+        while header := file.read(_LENGTH.size):
+            (length,) = _LENGTH.unpack(header)
+            yield file.read(length)
 
 
 def shards(work: Path, watermark: int) -> list[Shard]:

@@ -1,8 +1,9 @@
 """The steps a recipe can name, and how any step is described so that a recipe can be hashed.
 
 A step is any callable from an :class:`~tracemill.core.records.Interaction` to a verdict (:mod:`tracemill.core.steps`).
-Those below are frozen Structs, so that their arguments are data. In Python any function, ``functools.partial`` or
-callable object will do, as long as it is pure: what it answers may depend on the interaction only.
+Those below, and those of :mod:`tracemill.dataset.rules`, are frozen Structs, so that their arguments are data. In Python
+any function, ``functools.partial`` or callable object will do, as long as it is pure: what it answers may depend on the
+interaction only.
 """
 
 from __future__ import annotations
@@ -23,18 +24,12 @@ from tracemill.core.errors import RecipeError, RecordError
 from tracemill.core.messages import problems, role, trajectory
 from tracemill.core.records import Interaction, Kind, Message
 from tracemill.core.steps import KEEP, Change, Drop, Verdict
+from tracemill.dataset.rules import RULES, NamedStep
 
 InteractionStep: TypeAlias = Callable[[Interaction], Verdict[Interaction]]
 
 
-class _Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A named step; its fields are its arguments. By itself it keeps everything."""
-
-    def __call__(self, interaction: Interaction) -> Verdict[Interaction]:  # noqa: ARG002 - others look at it
-        return KEEP
-
-
-class MinimumMessages(_Step, frozen=True):
+class MinimumMessages(NamedStep, frozen=True):
     """Drop (``too_few_messages``) what has fewer messages than ``count``, the response included."""
 
     count: Annotated[int, Meta(ge=1)]
@@ -43,7 +38,7 @@ class MinimumMessages(_Step, frozen=True):
         return KEEP if len(trajectory(interaction)) >= self.count else Drop("too_few_messages")
 
 
-class MaximumMessages(_Step, frozen=True):
+class MaximumMessages(NamedStep, frozen=True):
     """Drop (``too_many_messages``) what has more messages than ``count``, the response included."""
 
     count: Annotated[int, Meta(ge=1)]
@@ -52,7 +47,7 @@ class MaximumMessages(_Step, frozen=True):
         return KEEP if len(trajectory(interaction)) <= self.count else Drop("too_many_messages")
 
 
-class MaximumBytes(_Step, frozen=True):
+class MaximumBytes(NamedStep, frozen=True):
     """Drop (``too_large``) what takes more than ``bytes`` when its messages are encoded as MessagePack."""
 
     bytes: Annotated[int, Meta(ge=1)]
@@ -61,7 +56,7 @@ class MaximumBytes(_Step, frozen=True):
         return KEEP if len(encode_plain(trajectory(interaction))) <= self.bytes else Drop("too_large")
 
 
-class Kinds(_Step, frozen=True):
+class Kinds(NamedStep, frozen=True):
     """Drop (``other_kind``) what is not of one of the ``kinds``."""
 
     kinds: tuple[Kind, ...]
@@ -70,7 +65,7 @@ class Kinds(_Step, frozen=True):
         return KEEP if interaction.kind in self.kinds else Drop("other_kind")
 
 
-class Tagged(_Step, frozen=True):
+class Tagged(NamedStep, frozen=True):
     """Drop (``not_tagged``) what has none of the tags in ``any``; drop (``tagged``) what has one of those in ``none``."""
 
     any: tuple[str, ...] = ()
@@ -82,7 +77,7 @@ class Tagged(_Step, frozen=True):
         return Drop("tagged") if set(self.none) & set(interaction.tags) else KEEP
 
 
-class Completed(_Step, frozen=True):
+class Completed(NamedStep, frozen=True):
     """Drop (``not_completed``) what is marked interrupted, partial, or cut off at the token limit."""
 
     def __call__(self, interaction: Interaction) -> Verdict[Interaction]:
@@ -93,14 +88,14 @@ class Completed(_Step, frozen=True):
 _UNFINISHED = ("interrupted", "partial")
 
 
-class ValidQuery(_Step, frozen=True):
+class ValidQuery(NamedStep, frozen=True):
     """Drop (``invalid_query``) what the application marked as not a valid question."""
 
     def __call__(self, interaction: Interaction) -> Verdict[Interaction]:
         return Drop("invalid_query") if interaction.query_is_valid is False else KEEP
 
 
-class WellFormed(_Step, frozen=True):
+class WellFormed(NamedStep, frozen=True):
     """Drop what no chat template accepts, by the first problem :func:`tracemill.core.messages.problems` finds.
 
     Calls of the last assistant message may be unanswered, and a conversation may begin with the assistant.
@@ -116,7 +111,7 @@ class WellFormed(_Step, frozen=True):
         return KEEP
 
 
-class Sample(_Step, frozen=True):
+class Sample(NamedStep, frozen=True):
     """Keep a ``fraction`` (0 to 1) of all interactions, drawn by a hash of ``seed`` and id; drop the rest (``not_sampled``)."""
 
     fraction: Annotated[float, Meta(ge=0, le=1)]
@@ -127,7 +122,7 @@ class Sample(_Step, frozen=True):
         return KEEP if int.from_bytes(drawn[:8], "big") < self.fraction * 2**64 else Drop("not_sampled")
 
 
-class WithoutFields(_Step, frozen=True):
+class WithoutFields(NamedStep, frozen=True):
     """Take message fields such as ``reasoning_content`` out of every message (change ``removed_fields``)."""
 
     fields: tuple[str, ...]
@@ -147,7 +142,7 @@ class WithoutFields(_Step, frozen=True):
         return {key: value for key, value in message.items() if key not in self.fields}
 
 
-STEPS: dict[str, type[_Step]] = {
+STEPS: dict[str, type[NamedStep]] = {
     "minimum_messages": MinimumMessages,
     "maximum_messages": MaximumMessages,
     "maximum_bytes": MaximumBytes,
@@ -158,6 +153,7 @@ STEPS: dict[str, type[_Step]] = {
     "well_formed": WellFormed,
     "sample": Sample,
     "without_fields": WithoutFields,
+    **RULES,
 }
 """Steps by the name a recipe file gives them."""
 _NAMES = {step: name for name, step in STEPS.items()}
@@ -190,7 +186,7 @@ def describe_step(step: InteractionStep) -> dict[str, Any]:
     what it was made with: arguments of a ``functools.partial``, values a function closes over, attributes of an object.
     Code that it calls elsewhere is not covered. Raises RecipeError where one of these is not data or has no source.
     """
-    if isinstance(step, _Step) and type(step) in _NAMES:
+    if isinstance(step, NamedStep) and type(step) in _NAMES:
         return {"step": _NAMES[type(step)], "arguments": msgspec.to_builtins(step)}
     if isinstance(step, functools.partial):
         inner = describe_step(step.func)

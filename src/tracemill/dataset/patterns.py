@@ -1,0 +1,53 @@
+"""Duplicate patterns: which interactions of a build say nearly what another says, known once all of them are read.
+
+The text to compare and the score to choose by are noted in a file of each shard while it is read; here they meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+
+from tracemill.core.errors import RecipeError
+from tracemill.core.ids import id_text
+from tracemill.dataset.ledger import Ledger
+from tracemill.dataset.rules import DuplicatePatterns
+from tracemill.dataset.shards import Pattern, Shard
+from tracemill.quality.documents import Boilerplate
+
+
+def mark_duplicates(all_shards: Sequence[Shard], ledger: Ledger, step: DuplicatePatterns) -> None:
+    """Note in the ledger every interaction that a better one stands for. Calls that a later one repeats are left aside.
+
+    Raises RecipeError when NumPy is not installed.
+    """
+    if find_spec("numpy") is None:
+        raise RecipeError(
+            "the step duplicate_patterns needs NumPy, which is not installed",
+            hint="Install it with: pip install 'tracemill[quality]'",
+        )
+    from tracemill.quality.duplicates import Document, DuplicateIndex  # noqa: PLC0415 - needs NumPy
+
+    boilerplate = Boilerplate(step.boilerplate)
+    for _, pattern in _standing(all_shards, ledger):
+        boilerplate.count(pattern.text)
+    index = DuplicateIndex(step.threshold, shingle=step.shingle, recall=step.recall)
+    numbers: dict[str, int] = {}
+
+    def documents() -> Iterator[Document]:
+        for number, pattern in _standing(all_shards, ledger):
+            identity = id_text(ledger.ids[number])
+            numbers[identity] = number
+            yield Document(identity, boilerplate.without(pattern.text), pattern.score)
+
+    index.add(documents())
+    for duplicate in index.duplicates():
+        ledger.duplicate[numbers[duplicate.id]] = 1
+
+
+def _standing(all_shards: Sequence[Shard], ledger: Ledger) -> Iterator[tuple[int, Pattern]]:
+    for shard in all_shards:
+        for pattern in shard.patterns():
+            number = ledger.number((shard.number, pattern.place))
+            if not ledger.superseded[number]:
+                yield number, pattern

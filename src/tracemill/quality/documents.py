@@ -1,0 +1,71 @@
+"""What of a conversation is compared with others: what was said and called, without what every conversation shares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tracemill.core.codec import encode_plain
+from tracemill.core.messages import role, text, tool_calls
+from tracemill.core.records import Message
+from tracemill.quality.text import words
+
+SHORTEST_BOILERPLATE = 4
+"""Words of a line from which on it can be boilerplate: "yes" and "thank you" are said by everybody and mean something."""
+
+
+def document(messages: Sequence[Message], *, results: bool = False) -> str:
+    """The text of a conversation by which duplicates are found.
+
+    System prompts are left out, for they are the same in every conversation of an application. So are the results of tools,
+    unless ``results`` asks for them: they are long, come from the application's data, and a trainer does not learn them.
+    """
+    parts: list[str] = []
+    for message in messages:
+        kind = role(message)
+        if kind in ("system", "developer") or (kind == "tool" and not results):
+            continue
+        parts.append(text(message))
+        for call in tool_calls(message):
+            arguments = call.arguments
+            shown = arguments if isinstance(arguments, str) else encode_plain(arguments).decode("utf-8", "replace")
+            parts.append(f"{call.name} {shown}")
+    return "\n".join(part for part in parts if part)
+
+
+class Boilerplate:
+    """Lines that at least a ``share`` of all documents have, and at least ``least`` of them: greetings, footers, templates.
+
+    Count all documents first, then :meth:`without` takes the lines out. What is boilerplate does not depend on the order.
+    """
+
+    def __init__(self, share: float = 0.2, least: int = 20) -> None:
+        self.share, self.least = share, least
+        self._documents = 0
+        self._counts: Counter[bytes] = Counter()
+
+    def count(self, content: str) -> None:
+        """Count one document; a line that it repeats counts once."""
+        self._documents += 1
+        self._counts.update({_line(line) for line in _long_lines(content)})
+
+    def without(self, content: str) -> str:
+        """A document without its boilerplate; the whole of it where that is more than half of its words.
+
+        So copies of one text never vanish, however many there are.
+        """
+        enough = max(self.least, self.share * self._documents)
+        shared = {line for line in _long_lines(content) if self._counts[_line(line)] >= enough}
+        if not shared:
+            return content
+        kept = "\n".join(line for line in content.splitlines() if line not in shared)
+        return kept if 2 * len(words(kept)) >= len(words(content)) else content
+
+
+def _long_lines(content: str) -> Iterable[str]:
+    return (line for line in content.splitlines() if len(words(line)) >= SHORTEST_BOILERPLATE)
+
+
+def _line(line: str) -> bytes:
+    return hashlib.blake2b(" ".join(words(line)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
