@@ -154,30 +154,18 @@ class Erasing:
                 continue
             built.append(made.version.reference)
             self._log.record("dataset.rebuilt", version.reference, actor="erasure", replaced_by=made.version.reference)
-<<<<<<< HEAD
             self._note_replaced(version, made.version.reference, progress)
         return built
 
     def _note_replaced(self, version: Version, reference: str, progress: Progress | None) -> None:
         """Export what was exported of a version from the one built in its place, and have the old one name the new."""
         for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
-            name = folder.name.removeprefix(f"{version.name}-{version.path.name}-")
             if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
-                self._export_again(folder, name, reference, progress)
+                self._export_again(folder, reference, progress)
         if version.tombstone is not None:
             write_tombstone(version.path, msgspec.structs.replace(version.tombstone, replaced_by=reference))
 
-    def _export_again(self, folder: Path, name: str, reference: str, progress: Progress | None) -> None:
-=======
-            replaced = msgspec.structs.replace(stone, replaced_by=made.version.reference)
-            write_tombstone(version.path, replaced)
-            for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
-                if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
-                    self._export_again(folder, made.version.reference, progress)
-        return built
-
     def _export_again(self, folder: Path, reference: str, progress: Progress | None) -> None:
->>>>>>> 017c149acdf8b6254d00c7c189512135f7403464
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
         try:
             old = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
