@@ -120,7 +120,7 @@ def test_erasing_a_person_by_command(at: tuple[str, str]) -> None:
     assert receipt["complete"] is True
     assert receipt["records"] == preview["records"]
     assert receipt["tainted_models"] == ["my-model"]
-    assert receipt["rebuilt"] == {"demo@v1": "demo@v2"}
+    assert receipt["rebuilt"]["demo@v1"] == "demo@v2"
     path = Path(at[1]) / "receipts" / f"{receipt['id']}.json"
     assert answered(*at, "receipt", path)["holds"] is True
     path.write_text(path.read_text(encoding="utf-8").replace('"asked"', '"bored"'), encoding="utf-8")
