@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,7 +84,7 @@ def test_a_long_text_is_searched_in_time() -> None:
 def test_findings_are_ordered_apart_and_within_the_text(text: str) -> None:
     found = DETECTOR.find(text)
     assert all(0 <= one.start < one.end <= len(text) and one.score >= DETECTOR.threshold for one in found)
-    assert all(one.end <= other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(found))
     assert found == DETECTOR.find(text)
     assert found == Detector().find(text)
 
@@ -107,7 +109,7 @@ findings = st.builds(
 @given(st.lists(findings, max_size=12), st.randoms())
 def test_overlaps_are_resolved_alike_in_any_order(found: list[Finding], shuffler: object) -> None:
     kept = resolve(found)
-    assert all(one.end <= other.start for one, other in zip(kept, kept[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(kept))
     mixed = list(found)
     shuffler.shuffle(mixed)  # type: ignore[attr-defined]
     assert resolve(mixed) == kept
