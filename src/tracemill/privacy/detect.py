@@ -26,6 +26,8 @@ GROUPS: dict[str, str] = {**kinds_fields.GROUPS, **{rule.kind: rule.group for ru
 BEFORE, AFTER = 64, 32
 """Bytes before and after a span in which a context word counts."""
 THRESHOLD = 0.5
+_SHORT = 16
+"""A word of letters alone that is shorter than this is nothing by itself: no kind has that shape."""
 _MEMORY = 512 << 20
 _TAG = re.compile(rb"\[([A-Z][A-Z0-9_]{1,40})(?::[0-9a-f]{8,64})?\]")
 
@@ -63,14 +65,20 @@ class Detector:
         self._fields = only is None or bool(kinds_fields.GROUPS.keys() & set(only))
         self._only = only
 
+    def looks_for(self, kind: str) -> bool:
+        """Whether a kind is among those asked for."""
+        return self._only is None or kind in self._only
+
     def find(self, text: str) -> list[Finding]:
         """Every finding in a text, by place, none overlapping another."""
+        if len(text) < _SHORT and text.replace("_", "").isalpha():
+            return []
         if not text:
             return []
         data = text.encode("utf-8", "surrogatepass")
         found = list(self._spans(data))
         if self._fields:
-            found.extend(one for one in kinds_fields.written(data) if self._only is None or one[0] in self._only)
+            found.extend(one for one in kinds_fields.written(data) if self.looks_for(one[0]))
         if not found:
             return []
         kept = resolve(Finding(*one) for one in found if one[3] >= self.threshold)
@@ -81,6 +89,8 @@ class Detector:
         for index in sorted(self._set.Match(data) or ()):
             one = self._rules[index]
             rule = one.rule
+            if one.context is not None and not rule.alone and not one.context.search(data):
+                continue
             at, length = 0, len(data)
             while at < length and (match := one.pattern.search(data, at)):
                 start, end = _value_span(match, one.groups)

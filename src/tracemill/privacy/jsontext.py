@@ -69,7 +69,9 @@ def leaves(text: str) -> list[Leaf]:
             expects_key = False
         elif first == '"' or first in "-0123456789":
             quoted = first == '"'
-            value = str(json.loads(token)) if quoted else token
+            value = token[1:-1] if quoted else token
+            if quoted and "\\" in token:
+                value = str(json.loads(token))
             top = frames[-1]
             if expects_key:
                 top.key = value

@@ -121,6 +121,7 @@ _KEYS: dict[str, tuple[str, str]] = {
 }
 
 
+@lru_cache(maxsize=16_384)
 def normal(key: str) -> str:
     """A key without case and without all but letters and digits."""
     return "".join(character for character in key.lower() if character.isalnum())
@@ -128,6 +129,11 @@ def normal(key: str) -> str:
 
 FIELDS: dict[str, str] = {normal(key): kind for kind, (_, keys) in _KEYS.items() for key in keys.split()}
 GROUPS: dict[str, str] = {kind: group for kind, (group, _) in _KEYS.items()}
+_NAMES = "|".join(sorted({key.replace("_", "[ _-]?") for _, keys in _KEYS.values() for key in keys.split()}))
+_KEY = re2.compile(
+    rf"(?i)[\"']({_NAMES})[\"']\s{{0,4}}:\s{{0,4}}"
+    r"(?:\"((?:[^\"\\\n]|\\.)+)\"|'([^'\\\n]+)'|(\d{3,20}))"
+)
 _PLACES = frozenset(
     map(normal, words("address home_address shipping_address billing_address mailing_address residence"))
 )
@@ -156,9 +162,6 @@ _NOT_VALUES = frozenset(
 _OWNED = frozenset(map(normal, words("payment_methods payment_method accounts cards bank_accounts policies")))
 _BARE = frozenset(("name", "id"))
 _COUNTRYISH = frozenset(map(normal, words("country country_code province state region")))
-_KEY = re2.compile(
-    r"(?i)[\"']([a-z][a-z0-9 _-]{1,30})[\"']\s{0,4}:\s{0,4}(?:\"((?:[^\"\\\n]|\\.){1,200})\"|'([^'\\\n]{1,200})'|(\d{3,20}))"
-)
 
 
 def kind_of(key: str, parents: Iterable[str] = (), siblings: frozenset[str] = frozenset()) -> str | None:
