@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("capture", "ingest", "bytes_kept", "archive", "export", "server", "proxy")
+NAMES = ("capture", "ingest", "bytes_kept", "archive", "export", "server", "proxy", "redaction")
 
 for name in NAMES:
     print(f"== {name}", flush=True)

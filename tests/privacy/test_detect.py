@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -116,3 +117,8 @@ def test_overlaps_are_resolved_alike_in_any_order(found: list[Finding], shuffler
     for one in found:
         better = [other for other in kept if other.start < one.end and one.start < other.end]
         assert any(other.score >= one.score for other in better)
+
+
+def test_every_kind_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    assert [kind for kind in GROUPS if f"`{kind}`" not in page] == []
