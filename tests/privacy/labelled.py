@@ -159,6 +159,7 @@ NOTHING: tuple[str, ...] = (
     "You can change the password: it must be strong.",
     "I am Happy to help. I'm Sorry for the wait.",
     "Order 4111111111111112 shipped",  # a card's shape with a wrong check digit
+    "order #123-4567890-1234567 over $1,234.56",
     "IBAN DE00370400440532013000",
     "ratio 3.14159265, 2.7 and 100 %",
     "at 12:30:45 on the clock; 127.0.0.1 and ::1 are nobody's, std::vector neither",

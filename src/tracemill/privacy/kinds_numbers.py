@@ -39,7 +39,7 @@ def _named(kind: str, group: str, words: str, value: str = _CODE, score: float =
 
 
 MONEY: tuple[Rule, ...] = (
-    Rule("payment_card", "money", r"[2-6]\d{3}(?:[ -]?\d){9,15}", 0.97, valid=validity.card),
+    Rule("payment_card", "money", r"[2-6]\d{3}(?:[ -]?\d){9,15}", 0.97, valid=validity.card, apart="-"),
     Rule("iban", "money", r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}", 0.99, valid=validity.iban),
     Rule("bic", "money", r"[A-Z]{4}[A-Z]{2}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", 0.8, ("bic", "swift")),
     Rule(
