@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("capture", "ingest", "bytes_kept", "archive", "export", "server", "proxy", "duplicates")
+NAMES = ("capture", "ingest", "bytes_kept", "archive", "export", "server", "proxy", "duplicates", "redaction")
 
 for name in NAMES:
     print(f"== {name}", flush=True)

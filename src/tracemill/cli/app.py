@@ -9,6 +9,7 @@ import typer
 import tracemill.cli.archive as archive
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
+import tracemill.cli.detection as detection
 import tracemill.cli.privacy as privacy
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
@@ -80,6 +81,10 @@ app.command()(archive.maintain)
 app.command()(privacy.erase)
 app.command()(privacy.receipt)
 app.command(name="export-user")(privacy.export_user)
+detected = typer.Typer(help="Find personal data and secrets, and measure how well that goes.", no_args_is_help=True)
+detected.command()(detection.scan)
+detected.command(name="eval")(detection.evaluate)
+app.add_typer(detected, name="privacy")
 hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
 hold.command(name="place")(privacy.hold_place)
 hold.command(name="release")(privacy.hold_release)

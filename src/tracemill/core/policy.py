@@ -1,0 +1,69 @@
+"""What is done to personal data, as data: a versioned policy, and the mark it leaves on a record.
+
+The mark stands in a record's ``extra`` under ``$privacy``. It says which policy was applied and what was replaced where, never
+what stood there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+MARK = "$privacy"
+"""The key in ``extra`` under which a record carries its marks, the newest last."""
+ActionName: TypeAlias = Literal["keep", "remove", "mask", "hash", "pseudonym"]
+Scope: TypeAlias = Literal["conversation", "workspace"]
+Name: TypeAlias = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens to each kind of personal data or secret.
+
+    ``actions`` maps a kind (``email``) or a group of kinds (``contact``) to an action, a kind before its group; ``otherwise``
+    is for the rest. ``remove`` leaves nothing, ``mask`` the kind's name in brackets, ``hash`` that with a keyed digest,
+    ``pseudonym`` an invented value of the same shape, the same for the same value within the ``scope``. Findings below
+    ``threshold`` (0 to 1) are left alone. Whoever changes a policy gives it another ``version``.
+    """
+
+    name: Name
+    version: Annotated[int, Meta(ge=1)]
+    actions: dict[str, ActionName] = {}
+    otherwise: ActionName = "mask"
+    scope: Scope = "conversation"
+    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+    def action(self, kind: str, group: str) -> ActionName:
+        """What happens to a kind of a group."""
+        return self.actions.get(kind) or self.actions.get(group) or self.otherwise
+
+    def digest(self) -> str:
+        """16 hex digits that stand for everything the policy says."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+
+class RedactionNote(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing that was done: to ``count`` values of a kind, at a place.
+
+    ``place`` is a JSON Pointer (RFC 6901) into the record as it is now; behind a ``#`` it goes on inside of text that is JSON.
+    """
+
+    kind: str
+    place: str
+    action: ActionName
+    count: Annotated[int, Meta(ge=1)] = 1
+
+
+class RedactionMark(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That a policy was applied to a record.
+
+    ``seal`` is a keyed digest of the record as the policy left it, so that a second pass knows its own work and leaves it.
+    """
+
+    policy: Name
+    version: Annotated[int, Meta(ge=1)]
+    digest: str
+    notes: list[RedactionNote] = []
+    seal: str = ""
