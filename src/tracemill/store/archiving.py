@@ -229,8 +229,9 @@ class Archiver:
                 _say(progress, "leaving")
             _say(progress, "committed")
         except BaseException as error:
+            moved = isinstance(error, _Moved) or (isinstance(error, ArchiveError) and self.overtaken(error, entry))
             self.give_up(entry)
-            if isinstance(error, _Moved):
+            if moved:
                 return None
             if isinstance(error, OSError):
                 raise ArchiveError(
@@ -355,6 +356,18 @@ class Archiver:
         with self._store.exclusive() as connection:
             catalogue.remove(connection, entry.id, "pending")
             catalogue.remove(connection, entry.id, "retired")
+
+    def overtaken(self, error: ArchiveError, entry: ArchivedFile, files: Sequence[ArchivedFile] = ()) -> bool:
+        """Whether an object is missing because somebody else (an erasure, a merge, a restore) was faster.
+
+        So it is when the pending entry was taken away meanwhile, or one of the objects it was to replace.
+        """
+        if not error.missing:
+            return False
+        with reading(self._store.engine) as connection:
+            pending = {file.id for file in catalogue.entries(connection, ("pending",))}
+            live = {file.id for file in catalogue.entries(connection)}
+        return entry.id not in pending or any(file.id not in live for file in files)
 
     # -- what others left
 

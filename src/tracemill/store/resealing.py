@@ -89,6 +89,9 @@ def reseal(store: ArchivedStore, archiver: Archiver, files: Sequence[ArchivedFil
                 rollup.store(connection, store.reader.names.numbers(connection, rollup.texts(), create=True))
             else:
                 connection.rollback()
+    except ArchiveError as error:
+        if not archiver.overtaken(error, entry, files):
+            raise
     except OSError as error:
         raise ArchiveError(f"the archive cannot be written: {error}", hint="Nothing was changed.") from error
     finally:

@@ -133,7 +133,8 @@ class Objects:
         _needed()
         if self.place.folder is not None:
             self._put(key, path, None)
-            _sync(self.place.folder, key)
+            with _said(f"object {key}"):  # an erasure may have taken it away already
+                _sync(self.place.folder, key)
             return
         given = self._settings
         attributes = {"Storage-Class": given.s3_storage_class} if given.s3_storage_class else None
