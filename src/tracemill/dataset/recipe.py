@@ -41,6 +41,22 @@ SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
+_FIRST_FIELDS = frozenset(
+    [
+        "name",
+        "description",
+        "source",
+        "signals",
+        "scales",
+        "labelled_unit",
+        "trial_score",
+        "preference_length",
+        "split",
+        "seed",
+    ]
+)
+"""Fields that stand in every recipe's plain data and hash; those added later only where they differ from their default."""
+
 
 class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which interactions to read; all that is given must hold. ``user`` is a pseudonym; ``since`` is inclusive.
@@ -117,9 +133,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
 
-        Raises RecipeError when a step cannot be described.
+        Fields that came after the first ones are left out while they have their default, so that a recipe of before
+        keeps its hash. Raises RecipeError when a step cannot be described.
         """
-        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "steps"}
+        fields = {
+            info.name: getattr(self, info.name)
+            for info in msgspec.structs.fields(self)
+            if info.name != "steps" and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
+        }
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fields))
         for moment in ("since", "until"):
             if (value := getattr(self.source, moment)) is not None:
@@ -133,6 +154,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 of :meth:`plain` as JSON with sorted keys, in hex."""
         canonical = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _default(info: msgspec.structs.FieldInfo) -> Any:
+    """A field's default, also where a factory makes it."""
+    return info.default if info.default_factory is msgspec.NODEFAULT else info.default_factory()
 
 
 def default_recipe(name: str = "default") -> Recipe:
