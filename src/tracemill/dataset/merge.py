@@ -113,7 +113,7 @@ class Merge:
         return list(files.values())
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
-        """The drafts that stand, by split. Those that a later call repeats fall, and those of duplicate patterns."""
+        """The drafts that stand, by split. Those fall that a later call repeats, of duplicate patterns, and of no split."""
         standing: dict[str, list[Draft]] = {}
         for draft in drafts:
             numbers = [self.ledger.number(owner) for owner in draft.owners]
@@ -126,7 +126,8 @@ class Merge:
             ):  # a comparison of trials has two owners and stands
                 fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, "duplicate_pattern"]))
                 continue
-            standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
+            if (split := self.ledger.split(numbers[0])) is not None:
+                standing.setdefault(split, []).append(draft)
         return standing
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
@@ -151,6 +152,8 @@ class Merge:
                 if number in trials:
                     left_out["trials"] = trials[number]
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
+                if row.dropped is None and self.ledger.split(number) is None:
+                    fates.add(id_bytes(row.id), _encode(["undrawn"]))
                 for record_id in row.attached:
                     fates.add(id_bytes(record_id), _encode(["attached"]))
                 self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
@@ -207,6 +210,8 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
             dropped = f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
             dropped = "feedback.not_used"
+    if any(entry[0] == "undrawn" for entry in entries):
+        dropped, left_out = "split.straddles", {}
     return Fate(
         id=record_id,
         split=split,

@@ -102,6 +102,9 @@ def make_pairs(work: Path, ledger: Ledger, shards: Sequence[Shard], recipe: Reci
         for at in range(0, len(content), _MADE.size):
             key, owner = _MADE.unpack_from(content, at)
             ledger.groups.join(owner, made.setdefault(key, owner))
+        for places in chunk:  # where tasks hold nothing together, what was compared still does
+            for place in places:
+                ledger.groups.join(places[0].number, place.number)
         if progress is not None:
             progress("compare trials", number + 1, len(chunks))
 

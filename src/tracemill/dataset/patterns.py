@@ -1,6 +1,7 @@
-"""Duplicate patterns: which interactions of a build say nearly what another says, known once all of them are read.
+"""Near duplicates across a build: which interactions say nearly what another says, known once all of them are read.
 
-The text to compare and the score to choose by are noted in a file of each shard while it is read; here they meet.
+The text to compare and the score to choose by are noted in a file of each shard while it is read; here they meet. A step
+leaves out what a better one stands for; a recipe that splits by near duplicates keeps them together.
 """
 
 from __future__ import annotations
@@ -21,11 +22,7 @@ def mark_duplicates(all_shards: Sequence[Shard], ledger: Ledger, step: Duplicate
 
     Raises RecipeError when NumPy is not installed.
     """
-    if find_spec("numpy") is None:
-        raise RecipeError(
-            "the step duplicate_patterns needs NumPy, which is not installed",
-            hint="Install it with: pip install 'tracemill[quality]'",
-        )
+    _check_numpy("the step duplicate_patterns")
     from tracemill.quality.duplicates import Document, DuplicateIndex  # noqa: PLC0415 - needs NumPy
 
     boilerplate = Boilerplate(step.boilerplate)
@@ -43,6 +40,42 @@ def mark_duplicates(all_shards: Sequence[Shard], ledger: Ledger, step: Duplicate
     index.add(documents())
     for duplicate in index.duplicates():
         ledger.duplicate[numbers[duplicate.id]] = 1
+
+
+def join_duplicates(all_shards: Sequence[Shard], ledger: Ledger, similarity: float) -> None:
+    """Make near duplicates one group: exact Jaccard similarity of their runs of three words of at least ``similarity``.
+
+    Calls that a later one repeats count too, and so do the lines that every conversation has: what looks alike to whoever
+    checks the splits is held together. Raises RecipeError when NumPy is not installed.
+    """
+    _check_numpy("split.group: near_duplicate")
+    from tracemill.quality.duplicates import Document, DuplicateIndex  # noqa: PLC0415 - needs NumPy
+
+    index = DuplicateIndex(similarity, recall=GROUP_RECALL)
+    numbers: dict[str, int] = {}
+
+    def documents() -> Iterator[Document]:
+        for shard in all_shards:
+            for pattern in shard.patterns():
+                number = ledger.number((shard.number, pattern.place))
+                identity = id_text(ledger.ids[number])
+                numbers[identity] = number
+                yield Document(identity, pattern.text)
+
+    index.add(documents())
+    for duplicate in index.duplicates():
+        ledger.groups.join(numbers[duplicate.kept], numbers[duplicate.id])
+
+
+GROUP_RECALL = 0.999
+"""How surely a pair just at the similarity is found: a missed one may come to lie in two splits."""
+
+
+def _check_numpy(what: str) -> None:
+    if find_spec("numpy") is None:
+        raise RecipeError(
+            f"{what} needs NumPy, which is not installed", hint="Install it with: pip install 'tracemill[quality]'"
+        )
 
 
 def _standing(all_shards: Sequence[Shard], ledger: Ledger) -> Iterator[tuple[int, Pattern]]:

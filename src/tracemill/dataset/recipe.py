@@ -12,7 +12,7 @@ As a file it is YAML with the field names of :class:`Recipe`; steps are names, o
     seed: 7
 
 A step of one's own is written ``module:name``. In Python ``steps`` may hold any callable (see
-:mod:`tracemill.dataset.steps`).
+:mod:`tracemill.dataset.steps`). Longer forms of ``split`` are shown in :mod:`tracemill.dataset.splitting`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -31,7 +30,19 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.features import FEATURES, check_features, describe_feature
 from tracemill.dataset.rules import DuplicatePatterns
+from tracemill.dataset.splitting import (
+    GROUP_KEYS,
+    NEAR_DUPLICATE,
+    SPLIT_KEYS,
+    Splitting,
+    check_shares,
+    check_splitting,
+    fold_shares,
+    is_long_form,
+    long_form,
+)
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
@@ -39,7 +50,6 @@ from tracemill.store.base import Filter
 SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
 SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
-_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 _FIRST_FIELDS = frozenset(
     [
@@ -96,7 +106,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    share of each split, by sets of records that belong together, ``splitting`` how they are put there, and ``seed`` draws
+    them; for ``k_fold`` the splits are the folds, ``fold_1`` and so on. ``features`` are computed of every interaction and
+    stand beside its examples (:mod:`tracemill.dataset.features`).
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -112,6 +124,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    splitting: Splitting = Splitting()
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -119,16 +133,36 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"name: {self.name!r} cannot name a dataset",
                 hint="Use 1 to 63 letters, digits, '_', '-' and single dots, beginning with a letter or digit.",
             )
-        _check_split(self.split)
+        self._check_split()
+        check_features(self.features)
         if sum(isinstance(step, DuplicatePatterns) for step in self.steps) > 1:
             raise RecipeError("steps: duplicate_patterns stands there twice")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
 
+    def _check_split(self) -> None:
+        splitting = self.splitting
+        if splitting.folds is not None and splitting.method == "k_fold":
+            folds = fold_shares(splitting.folds)
+            if self.split not in (folds, _default_split()):
+                raise RecipeError("split: k_fold has folds instead of shares")
+            msgspec.structs.force_setattr(self, "split", folds)
+        check_shares(self.split)
+        check_splitting(splitting, self.split)
+        of_one = [name for name, feature in FEATURES.items() if feature.compute is not None]
+        own = [name for name in self.features if name not in FEATURES]
+        known = [*of_one, *own]
+        _check_keys(splitting.by, known, "split.by: ", what="feature")
+        _check_keys(splitting.group, [*GROUP_KEYS, NEAR_DUPLICATE, *known], "split.group: ", what="group key")
+
     def duplicates(self) -> DuplicatePatterns | None:
         """The step that leaves duplicate patterns out, if there is one."""
         return next((step for step in self.steps if isinstance(step, DuplicatePatterns)), None)
+
+    def comparison(self) -> DuplicatePatterns | None:
+        """How near duplicates are found, where they are left out or hold groups together; a step's way goes before."""
+        return self.duplicates() or (DuplicatePatterns() if self.splitting.near_duplicates else None)
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
@@ -145,6 +179,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for moment in ("since", "until"):
             if (value := getattr(self.source, moment)) is not None:
                 plain["source"][moment] = value.astimezone(UTC).isoformat()
+        if self.features:
+            plain["features"] = [describe_feature(name) for name in self.features]
         return {**plain, "steps": [describe_step(step) for step in self.steps]}
 
     def __hash__(self) -> int:
@@ -187,8 +223,15 @@ def parse_recipe(content: Any) -> Recipe:
     if isinstance(source := values.get("source"), dict):
         _check_keys(source, Source.__struct_fields__, "source.")
         values["source"] = {
-            key: _moment(value, key) if key in ("since", "until") else value for key, value in source.items()
+            key: _moment(value, f"source.{key}") if key in ("since", "until") else value
+            for key, value in source.items()
         }
+    if isinstance(split := values.get("split"), dict) and is_long_form(split):
+        _check_keys(split, SPLIT_KEYS, "split.")
+        values.update(_parse_long_split(split))
+    if isinstance(features := values.get("features"), list):
+        named = [name for name in features if isinstance(name, str) and ":" not in name]
+        _check_keys(named, FEATURES, "features: ", what="feature")
     if isinstance(scales := values.get("scales"), dict):
         for name, scale in scales.items():
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")
@@ -209,10 +252,11 @@ def recorded_recipe(plain: dict[str, Any], expected: str) -> Recipe:
         if name not in STEPS:  # somebody's own: recorded by its qualified name
             name = ":".join(name.rpartition(".")[::2])
         steps.append({name: arguments})
-    recipe = parse_recipe({**plain, "steps": steps})
+    features = [each["feature"] if isinstance(each, dict) else each for each in plain.get("features", [])]
+    recipe = parse_recipe({**plain, "steps": steps, "features": features})
     if recipe.hash() != expected:
         raise RecipeError(
-            f"the recipe of {recipe.name} is not what it was: a step was changed since",
+            f"the recipe of {recipe.name} is not what it was: a step or a feature was changed since",
             hint="Build the dataset again with the recipe you have now.",
         )
     return recipe
@@ -233,13 +277,27 @@ def _check_keys(keys: Iterable[Any], known: Iterable[str], where: str, what: str
         raise RecipeError(f"{where}{key}: unknown {what}", hint=hint)
 
 
-def _moment(value: Any, key: str) -> Any:
+def _parse_long_split(split: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe that the longer form of ``split`` says."""
+    shares, fields = long_form(split)
+    if isinstance(cuts := fields.get("cuts"), dict):
+        fields["cuts"] = {name: _moment(value, f"split.cuts.{name}") for name, value in cuts.items()}
+    try:
+        splitting = msgspec.convert(fields, Splitting)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"split.{_sentence(error)}") from None
+    if shares is None:
+        return {"splitting": splitting, "split": _default_split()}
+    return {"splitting": splitting, "split": shares}
+
+
+def _moment(value: Any, where: str) -> Any:
     """YAML reads 2026-01-01 as a date and a time without an offset as naive: both are meant in UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise RecipeError(f"source.{key}: {error}") from None
+            raise RecipeError(f"{where}: {error}") from None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
@@ -271,13 +329,3 @@ def _parse_step(entry: Any, where: str) -> InteractionStep:
         return msgspec.convert(arguments or {}, step)
     except msgspec.ValidationError as error:
         raise RecipeError(f"{where}.{name}: {_sentence(error)}") from None
-
-
-def _check_split(split: Mapping[str, float]) -> None:
-    for name, share in split.items():
-        if not _SPLIT_NAME.fullmatch(name):
-            raise RecipeError(f"split: {name!r} cannot name a split", hint="Use lower-case letters and digits.")
-        if not (math.isfinite(share) and 0 <= share <= 1):
-            raise RecipeError(f"split.{name}: a share is between 0 and 1, not {share}")
-    if not split or not math.isclose(math.fsum(split.values()), 1.0, abs_tol=1e-6):
-        raise RecipeError(f"split: the shares add up to {math.fsum(split.values()):g}, not 1")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import Example
+from tracemill.core.examples import Example, FeatureValue
+from tracemill.core.ids import microseconds
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
 from tracemill.dataset.history import content_digest, spine
+from tracemill.dataset.observe import observe
 from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rules import Rule, judge_quality
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR, SUCCESS_FLAG
@@ -22,7 +24,6 @@ from tracemill.dataset.signals.edits import edits
 from tracemill.dataset.signals.labelled import labelled
 from tracemill.dataset.signals.supervised import supervised
 from tracemill.dataset.signals.trials import Trial
-from tracemill.dataset.split import group_keys
 from tracemill.dataset.steps import InteractionStep, describe_step
 from tracemill.feedback.attach import Attached
 from tracemill.quality.documents import document
@@ -34,7 +35,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """The narrow columns of one interaction that was read: all that is kept in memory or looked at across records.
 
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
-    ``offset`` and ``length`` say where a trial lies in its shard's file of trials.
+    ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``time`` is in microseconds since the
+    epoch, ``strata`` are the values of the features the recipe stratifies by.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     score: float = 0.0
     offset: int = 0
     length: int = 0
+    time: int = 0
+    strata: list[FeatureValue | None] = []
 
 
 @dataclass(slots=True)
@@ -82,9 +86,16 @@ def select(
             changes.append(verdict.reason)
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
+    observed = observe(interaction, current, attached, recipe)
     trial = _trial(current, attached, recipe, left_out)
+    if observed.features:
+        selected.examples = [
+            (signal, whole, msgspec.structs.replace(example, features=observed.features))
+            for signal, whole, example in selected.examples
+        ]
+        trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
-    if (duplicates := recipe.duplicates()) is not None:
+    if (duplicates := recipe.comparison()) is not None:
         score = judge_quality(current, attached).score
         content = document(trajectory(current), results=duplicates.tool_results)
         selected.pattern = (0.5 if score is None else score), content
@@ -93,11 +104,12 @@ def select(
         attached=ids,
         changes=changes,
         left_out=left_out,
-        # a step that takes the user out must not part what belongs together, one that names a task may join more
-        groups=sorted({*group_keys(interaction), *group_keys(current)}),
+        groups=observed.groups,
         spine=b"".join(spine(current)),
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
+        time=microseconds(interaction.time),
+        strata=observed.strata,
     )
     return selected
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.codec import decode, encode
-from tracemill.core.examples import Example
+from tracemill.core.examples import Example, FeatureValue
 from tracemill.core.ids import id_bytes
 from tracemill.core.records import Interaction
 from tracemill.dataset.files import WholeFile, sync_folder
@@ -68,6 +68,7 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
     score_sources: list[str]
     confidence: float
     human: bool
+    features: dict[str, FeatureValue] = {}
 
     @classmethod
     def of(cls, trial: Trial) -> StoredTrial:
@@ -80,12 +81,12 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
             response=whole.response,
             tools=whole.tools,
         )
-        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human)
+        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human, trial.features)
 
     def trial(self) -> Trial:
         interaction = decode(self.interaction)
         assert isinstance(interaction, Interaction)
-        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human)
+        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human, self.features)
 
 
 _encode = msgspec.msgpack.Encoder().encode
