@@ -12,6 +12,7 @@ from tracemill.cli.opening import Folder, Json, open_workspace, options_of
 from tracemill.cli.output import Options, emit_json, progress, say, table
 
 if TYPE_CHECKING:
+    from tracemill.core.examples import SplitShare
     from tracemill.dataset.version import Version
 
 _FORMATS = (
@@ -101,6 +102,10 @@ def export(
     shard_mb: Annotated[
         float | None, typer.Option(help="Begin another file after this many MB of rows (default: one file a split).")
     ] = None,
+    fold: Annotated[int | None, typer.Option(help="Of a version in folds: this one is test, the others train.")] = None,
+    columns: Annotated[
+        str, typer.Option(help="Features that rows have too, with commas between, or all (see docs/datasets.md).")
+    ] = "",
     workspace: Folder = None,
     json: Json = False,
 ) -> None:
@@ -108,7 +113,10 @@ def export(
     options = options_of(context, workspace, json)
     with open_workspace(options) as opened, progress(options) as shown:
         size = None if shard_mb is None else int(shard_mb * 1_000_000)
-        report = opened.export(reference, format, to, container=container, shard_bytes=size, progress=shown)
+        named = [name.strip() for name in columns.split(",") if name.strip()]
+        report = opened.export(
+            reference, format, to, container=container, shard_bytes=size, fold=fold, columns=named, progress=shown
+        )
     plain = msgspec.to_builtins(report.manifest)
     if options.json:
         emit_json({"path": str(report.path), **plain})
@@ -155,8 +163,34 @@ def _show(options: Options, version: Version) -> None:
     ]
     if rows:
         table(options, "", ["split", "examples", "rows"], rows)
+    _show_shares(options, manifest.shares)
+    if manifest.features:
+        described = [[name, column.kind, column.meaning] for name, column in manifest.features.items()]
+        table(options, "", ["feature", "kind", "meaning"], described)
     for title, counted in (("left out", manifest.drops), ("changed", manifest.changes)):
         if counted:
             table(options, "", [title, "number"], [[reason, number] for reason, number in sorted(counted.items())])
     for note in manifest.notes:
         say(options, f"note: {note}")
+
+
+def _show_shares(options: Options, shares: dict[str, SplitShare]) -> None:
+    """What each split got of the interactions, and of each stratum where there are strata."""
+    if not any(share.interactions for share in shares.values()):
+        return
+    rows = [
+        [
+            name,
+            share.groups,
+            share.interactions,
+            f"{share.share:.1%}",
+            "" if share.wanted is None else f"{share.wanted:.1%}",
+            "" if share.begins is None else f"{share.begins:%Y-%m-%d %H:%M}",
+        ]
+        for name, share in shares.items()
+    ]
+    table(options, "", ["split", "groups", "interactions", "share", "asked for", "begins"], rows)
+    strata = sorted({stratum for share in shares.values() for stratum in share.strata})
+    if strata:
+        held = [[stratum, *(share.strata.get(stratum, 0) for share in shares.values())] for stratum in strata]
+        table(options, "", ["interactions of", *shares], held)

@@ -224,6 +224,10 @@ def _features() -> Iterable[Feature]:
     yield from (Feature(name, "number", meaning, compute) for name, meaning, compute in number)
     yield from (Feature(name, "word", meaning, compute) for name, meaning, compute in word)
     yield Feature("success", "flag", "whether it succeeded", lambda facts: facts.interaction.success)
+    yield Feature("conversation_age_days", "number", "days since the conversation's first interaction read", None)
+    yield Feature("conversation_interactions", "integer", "interactions of its conversation that were read", None)
+    yield Feature("user_interactions", "integer", "interactions of its user that were read", None)
+    yield Feature("user_share", "number", "share of all interactions read that are its user's, 0 to 1", None)
 
 
 def _questions(said: Sequence[str]) -> int:
@@ -287,6 +291,11 @@ def _kind_of(function: Any, name: str) -> FeatureKind:
 def column_of(name: str) -> str:
     """The column of a feature: its name, without the module of one's own."""
     return name.rpartition(":")[2]
+
+
+def of_all(name: str) -> bool:
+    """Whether a feature is known only once all records are read (:mod:`tracemill.dataset.seen`)."""
+    return name in FEATURES and FEATURES[name].compute is None
 
 
 def describe_feature(name: str) -> Any:

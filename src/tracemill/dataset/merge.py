@@ -29,6 +29,7 @@ from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.pairs import uncompared
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
+from tracemill.dataset.seen import Seen
 from tracemill.dataset.shards import Draft, Shard, decode_draft
 from tracemill.dataset.sort import RunWriter, grouped, merge_runs
 from tracemill.dataset.split import precedence
@@ -81,6 +82,7 @@ class Merge:
     def _rows(self, runs: Sequence[Path], fates: RunWriter, open_files: ExitStack) -> list[WholeFile]:
         files: dict[tuple[str, str], WholeFile] = {}
         rank = precedence(self.recipe.split)
+        seen = Seen(self.recipe.features, self.ledger, self.shards)
         sides: dict[bytes, int] = {}
         done = 0
         for key, payloads in grouped(merge_runs(runs, self.work, "drafts")):
@@ -89,6 +91,8 @@ class Merge:
                 continue
             split = min(by_split, key=rank.__getitem__)
             drafts = by_split.pop(split)
+            if seen:
+                drafts = [seen.completed(draft) for draft in drafts]
             sources, line = _combine(drafts)
             self._count_duplicates(drafts, by_split, fates)
             tag = drafts[0].type

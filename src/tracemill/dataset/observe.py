@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tracemill.core.examples import FeatureValue
 from tracemill.core.records import Interaction
-from tracemill.dataset.features import Facts, column_of, computed
+from tracemill.dataset.features import Facts, column_of, computed, of_all
 from tracemill.dataset.history import content_digest
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.split import group_keys
@@ -15,13 +15,26 @@ from tracemill.dataset.splitting import GROUP_KEYS, NEAR_DUPLICATE
 from tracemill.feedback.attach import Attached
 
 
+def belonging(interaction: Interaction) -> list[bytes]:
+    """Digests of the conversation and the user of an interaction; empty for what it lacks."""
+    user, conversation = interaction.user, interaction.conversation_id
+    return [
+        b"" if conversation is None else content_digest("conversation", interaction.platform, conversation),
+        b"" if user is None else content_digest("user", user.key_id, user.pseudonym),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """``features`` are the columns of its examples, ``strata`` the values it is stratified by (None: not known)."""
+    """``features`` are the columns of its examples, ``strata`` the values it is stratified by (None: not known).
+
+    ``belonging`` is filled where a feature needs to know of all records whose they are.
+    """
 
     features: dict[str, FeatureValue]
     strata: list[FeatureValue | None]
     groups: list[bytes]
+    belonging: list[bytes]
 
 
 def observe(original: Interaction, current: Interaction, attached: Attached, recipe: Recipe) -> Observed:
@@ -44,4 +57,5 @@ def observe(original: Interaction, current: Interaction, attached: Attached, rec
         features={name: values[name] for name in columns if name in values},
         strata=[values.get(column_of(name)) for name in splitting.by],
         groups=sorted(keys),
+        belonging=belonging(current) if any(of_all(name) for name in recipe.features) else [],
     )

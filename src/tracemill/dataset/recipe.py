@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.features import FEATURES, check_features, describe_feature
+from tracemill.dataset.features import FEATURES, check_features, describe_feature, of_all
 from tracemill.dataset.rules import DuplicatePatterns
 from tracemill.dataset.splitting import (
     GROUP_KEYS,
@@ -150,7 +150,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             msgspec.structs.force_setattr(self, "split", folds)
         check_shares(self.split)
         check_splitting(splitting, self.split)
-        of_one = [name for name, feature in FEATURES.items() if feature.compute is not None]
+        of_one = [name for name in FEATURES if not of_all(name)]
         own = [name for name in self.features if name not in FEATURES]
         known = [*of_one, *own]
         _check_keys(splitting.by, known, "split.by: ", what="feature")

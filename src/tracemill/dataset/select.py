@@ -36,7 +36,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
     ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``time`` is in microseconds since the
-    epoch, ``strata`` are the values of the features the recipe stratifies by.
+    epoch, ``strata`` are the values of the features the recipe stratifies by, ``belonging`` the digests of conversation and
+    user where a feature asks for them.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     length: int = 0
     time: int = 0
     strata: list[FeatureValue | None] = []
+    belonging: list[bytes] = []
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ def select(
         score=0.0 if trial is None else trial.score,
         time=microseconds(interaction.time),
         strata=observed.strata,
+        belonging=observed.belonging,
     )
     return selected
 

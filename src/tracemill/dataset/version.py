@@ -73,6 +73,10 @@ class Version:
         except (OSError, msgspec.MsgspecError) as error:
             raise DatasetError(f"{self.reference}: {BUILD} cannot be read: {error}") from error
 
+    def shares(self) -> dict[str, float]:
+        """The splits its recipe names and their shares; also of those that got no example."""
+        return dict(self.manifest.recipe.get("split", {}))
+
     def splits(self) -> list[str]:
         """The splits that have examples, in alphabetical order."""
         return sorted(self.manifest.examples)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile, locked, sync_folder, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
+from tracemill.export.columns import chosen_columns, held_out_names, parts, with_columns
 from tracemill.export.containers import CONTAINERS, SplitFiles, is_split_file
 from tracemill.export.formats import FORMATS
 from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
@@ -54,14 +56,19 @@ def export_version(
     *,
     container: str = "jsonl",
     shard_bytes: int | None = None,
+    fold: int | None = None,
+    columns: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
     ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
-    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. The same version, format,
-    container and size give the same bytes. Raises ExportError for a format or container nobody knows and for a version
-    that has no examples it is made of; DatasetError when the version is damaged or another process writes the same folder.
+    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``fold`` is the fold held out as
+    ``test``, all others are ``train``; ``columns`` are features that rows have too (``all``: all of them). The same version,
+    format, container, size, fold and columns give the same bytes.
+
+    Raises ExportError for a format, container, fold or column nobody knows and for a version that has no examples it is made
+    of; DatasetError when the version is damaged or another process writes the same folder.
     """
     made = FORMATS.get(format)
     if made is None:
@@ -75,17 +82,30 @@ def export_version(
     tag = str(made.example.__struct_config__.tag)
     if not version.count(type=tag):
         raise ExportError(f"{version.reference} has no {tag} examples to export as {format}", hint=_instead(version))
+    taken = parts(version, fold)
+    extra = chosen_columns(version, made, container, columns)
     if to is None:
-        ending = "" if container == "jsonl" else f"-{container}"
+        ending = ("" if fold is None else f"-fold-{fold}") + ("" if container == "jsonl" else f"-{container}")
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, to, container, shard_bytes, progress).run()
+        return _Export(version, made, to, _Choice(container, shard_bytes, fold, taken, extra), progress).run()
 
 
 def _instead(version: Version) -> str:
     counts = {made.name: version.count(type=str(made.example.__struct_config__.tag)) for made in FORMATS.values()}
     there = [f"{name} ({count})" for name, count in counts.items() if count]
     return f"It has examples for: {', '.join(there)}." if there else "It has no examples at all: see its drops."
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """How an export is asked for. ``parts`` are its splits with the version's splits in each, ``extra`` feature columns."""
+
+    container: str
+    shard_bytes: int | None
+    fold: int | None
+    parts: Mapping[str, Sequence[str]]
+    extra: Mapping[str, str]
 
 
 class _Export:
@@ -96,12 +116,11 @@ class _Export:
         version: Version,
         made: Format,
         to: Path,
-        container: str,
-        shard_bytes: int | None,
+        choice: _Choice,
         progress: Progress | None,
     ) -> None:
         self.version, self.made, self.to, self.progress = version, made, to, progress
-        self.container, self.shard_bytes = container, shard_bytes
+        self.container, self.shard_bytes, self.choice = choice.container, choice.shard_bytes, choice
         self.tag = str(made.example.__struct_config__.tag)
         self.rows: dict[str, int] = {}
         self.refused: Counter[str] = Counter()
@@ -110,18 +129,18 @@ class _Export:
         self.optional: set[str] = set()
 
     def run(self) -> ExportReport:
-        splits = self.version.splits()
+        named = {*self.version.splits(), *self.choice.parts, *held_out_names(self.version)}
         stale = {
             path
             for path in self.to.iterdir()
-            if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, splits)
+            if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, named)
         }
         (self.to / EXPORT).unlink(missing_ok=True)
         written: dict[str, list[DatasetFile]] = {}
         with WholeFile(self.to / LOSSES) as losses:
-            for split in splits:
-                if self.version.count(split, self.tag):
-                    written[split] = self._split(split, losses)
+            for split, sources in self.choice.parts.items():
+                if any(self.version.count(source, self.tag) for source in sources):
+                    written[split] = self._split(split, sources, losses)
         files = [file for shards in written.values() for file in shards]
         written = {split: shards for split, shards in written.items() if self.rows[split]}  # those that can be loaded
         if self.made.name in LLAMA_FACTORY and self.container == "jsonl":
@@ -142,20 +161,23 @@ class _Export:
             refused=dict(sorted(self.refused.items())),
             losses=dict(sorted(self.lost.items())),
             files=sorted(files, key=lambda file: file.path),
+            fold=self.choice.fold,
+            columns=list(self.choice.extra),
         )
         sync_folder(self.to)
         write_whole(self.to / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
         sync_folder(self.to)
         return ExportReport(self.to, manifest)
 
-    def _split(self, split: str, losses: WholeFile) -> list[DatasetFile]:
+    def _split(self, split: str, sources: Sequence[str], losses: WholeFile) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
-        columns = {**self.made.columns, **self.made.optional}
+        columns = {**self.made.columns, **self.made.optional, **self.choice.extra}
+        examples = chain.from_iterable(self.version.examples(source, self.tag) for source in sources)
         with SplitFiles(self.to, split, self.container, columns, self.shard_bytes) as files:
-            for example in self.version.examples(split, self.tag):
+            for example in examples:
                 row, lost, refused = make_row(example, self.made)
                 if row is not None:
-                    files.write_row(row)
+                    files.write_row(with_columns(row, example, list(self.choice.extra)))
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
                 self._list(split, example, files.rows, lost, refused, losses)
                 self.done += 1
@@ -201,7 +223,7 @@ class _Export:
         optional = self.made.optional
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
-        columns = {**self.made.columns, **optional}
+        columns = {**self.made.columns, **optional, **self.choice.extra}
         if self.container == "csv":
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())

@@ -169,7 +169,15 @@ class Erasing:
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
         try:
             old = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
-            export_version(version, old.format, container=old.container, shard_bytes=old.shard_bytes, progress=progress)
+            export_version(
+                version,
+                old.format,
+                container=old.container,
+                shard_bytes=old.shard_bytes,
+                fold=old.fold,
+                columns=old.columns,
+                progress=progress,
+            )
         except msgspec.MsgspecError:
             return  # nobody can say what it was
         except TracemillError:
