@@ -323,3 +323,9 @@ def test_the_age_of_a_conversation_is_in_days(tmp_path: Path) -> None:
     ages = {example.sources[0]: example.features["conversation_age_days"] for example in version.examples()}
     assert ages == {record_id(str(n)): n / 2 for n in range(3)}
     assert records[0].time == START
+
+
+def test_the_page_has_every_feature_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "splits.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("## Features")[1].splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{one.name}` | {one.kind} | {one.meaning} |" for one in FEATURES.values()]

@@ -123,8 +123,10 @@ def test_json_lines_have_features_and_nulls(version: Version, tmp_path: Path) ->
         assert rows == lines(plain.path / f"{split}.jsonl")
     types = {entry["name"]: entry.get("dtype") for entry in header(report)["dataset_info"]["features"]}
     assert {name: types[name] for name in NAMES} == {
-        "turns": "int64", "cost_usd": "float64",
-        "success": "bool", "platform": "string",
+        "turns": "int64",
+        "cost_usd": "float64",
+        "success": "bool",
+        "platform": "string",
     }
 
 
@@ -216,7 +218,8 @@ def test_columns_stand_behind_the_row(version: Version) -> None:
     example = next(version.examples())
     assert with_columns(b'{"a":1}', example, []) == b'{"a":1}'
     assert json.loads(with_columns(b'{"a":1}', example, ["turns", "absent"])) == {
-        "a": 1, "turns": example.features["turns"],
+        "a": 1,
+        "turns": example.features["turns"],
         "absent": None,
     }
     assert json.loads(with_columns(b"{}", example, ["turns"])) == {"turns": example.features["turns"]}
