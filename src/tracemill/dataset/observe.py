@@ -49,12 +49,13 @@ def observe(original: Interaction, current: Interaction, attached: Attached, rec
     if recipe.features or splitting.by or holding:
         facts = Facts(current, attached, recipe.scales, recipe.trial_score)
         values = computed(dict.fromkeys([*recipe.features, *splitting.by, *holding]), facts)
-    keys = {*group_keys(original, splitting.group), *group_keys(current, splitting.group)}
+    keys = set(group_keys(original, splitting.group))
+    if current is not original:
+        keys.update(group_keys(current, splitting.group))
     shared = [(name, values.get(column_of(name))) for name in holding]
     keys.update(content_digest("feature", name, value) for name, value in shared if value is not None)
-    columns = [column_of(name) for name in recipe.features]
     return Observed(
-        features={name: values[name] for name in columns if name in values},
+        features={name: values[name] for name in map(column_of, recipe.features) if name in values},
         strata=[values.get(column_of(name)) for name in splitting.by],
         groups=sorted(keys),
         belonging=belonging(current) if any(of_all(name) for name in recipe.features) else [],

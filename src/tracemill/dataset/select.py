@@ -98,7 +98,7 @@ def select(
         trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
     if (duplicates := recipe.comparison()) is not None:
-        score = judge_quality(current, attached).score
+        score = judge_quality(current, attached).score if recipe.duplicates() is not None else None
         content = document(trajectory(current), results=duplicates.tool_results)
         selected.pattern = (0.5 if score is None else score), content
     selected.columns = Columns(
