@@ -14,7 +14,7 @@ from tracemill.core.records import Interaction
 from tracemill.core.steps import KEEP, Drop, Verdict
 from tracemill.feedback.attach import NOTHING, Attached
 from tracemill.quality.metrics import Expected, MeasureName, Quality, Said, measure
-from tracemill.quality.text import measure_text
+from tracemill.quality.text import TextQuality, measure_text
 
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Unknown: TypeAlias = Literal["keep", "drop"]
@@ -58,7 +58,19 @@ def said_of(attached: Attached) -> Said:
 
 def judge_quality(interaction: Interaction, attached: Attached, expected: Expected | None = None) -> Quality:
     """The measures of an interaction with what was said of it."""
-    return measure(interaction, said=said_of(attached), expected=expected or Expected())
+    return measure(interaction, said=said_of(attached), expected=expected or Expected(), measured=text_of(interaction))
+
+
+_measured: tuple[Interaction, TextQuality] | None = None
+
+
+def text_of(interaction: Interaction) -> TextQuality:
+    """The text rules over an interaction; measured once for all the rules that look at it one after another."""
+    global _measured  # noqa: PLW0603 - the last one only, and it is a fact that nothing changes
+    last = _measured
+    if last is None or last[0] is not interaction:
+        last = _measured = interaction, measure_text(interaction)
+    return last[1]
 
 
 def _below(quality: Quality, name: MeasureName, least: float, unknown: Unknown) -> bool:
@@ -96,7 +108,7 @@ class CompleteExecution(Rule, frozen=True):
     """
 
     def judge(self, interaction: Interaction, attached: Attached) -> Verdict[Interaction]:  # noqa: ARG002
-        found = set(measure_text(interaction).defects())
+        found = set(text_of(interaction).defects())
         return Drop("incomplete_execution") if found & set(INCOMPLETE) else KEEP
 
 
@@ -142,7 +154,7 @@ class SoundText(Rule, frozen=True):
     rules: tuple[str, ...] = ()
 
     def judge(self, interaction: Interaction, attached: Attached) -> Verdict[Interaction]:  # noqa: ARG002
-        found = [rule for rule in measure_text(interaction).defects() if not self.rules or rule in self.rules]
+        found = [rule for rule in text_of(interaction).defects() if not self.rules or rule in self.rules]
         return Drop(found[0]) if found else KEEP
 
 
