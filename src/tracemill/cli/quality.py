@@ -78,6 +78,69 @@ def summary(
     _show(options, found)
 
 
+def validate(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="JSON lines, or one JSON array.")],
+    kind: Annotated[str, typer.Option(help="embedding (text and embedding each) or llm (examples).")] = "llm",
+    limit: Annotated[
+        list[str] | None, typer.Option(help="A limit of validation_config as name=value. May be repeated.")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field of the text, with --kind embedding.")] = "text",
+    embedding_field: Annotated[str, typer.Option(help="Field of the embedding.")] = "embedding",
+    json: Json = False,
+) -> None:
+    """Validate a file of training data: exit code 1 when something is wrong with it."""
+    from tracemill.core.errors import SettingError
+    from tracemill.quality.reading import columns, read_samples
+    from tracemill.quality.validator import DataValidator
+
+    options = options_of(context, None, json)
+    if kind not in ("embedding", "llm"):
+        raise SettingError(f"--kind is {kind!r}", hint="Say embedding or llm.")
+    validator = DataValidator(_limits(limit or []))
+    samples = read_samples(file)
+    if kind == "llm":
+        result = validator.validate_llm_data(samples)
+    else:
+        result = validator.validate_embedding_data(*columns(samples, text_field, embedding_field))
+    if options.json:
+        emit_json(result)
+    _show_result(options, result)
+    if not result["is_valid"]:
+        raise typer.Exit(1)
+
+
+def _limits(given: list[str]) -> dict[str, Any]:
+    import json as plain_json
+
+    from tracemill.core.errors import SettingError
+
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        try:
+            found[name] = plain_json.loads(value)
+        except ValueError:
+            raise SettingError(f"--limit {one}: a name, = and a number are expected") from None
+        if not equals:
+            raise SettingError(f"--limit {one}: a name, = and a number are expected")
+    return found
+
+
+def _show_result(options: Options, result: dict[str, Any]) -> None:
+    say(options, result["message"])
+    numbers = [
+        [name, f"{value:.4g}" if isinstance(value, float) else value]
+        for name, value in result["metrics"].items()
+        if not isinstance(value, dict)
+    ]
+    draw(options, "", ["metric", "value"], numbers)
+    for title in ("problems", "warnings"):
+        if result[title]:
+            rows = [[one["index"], one["reason"], one["detail"]] for one in result[title]]
+            draw(options, "", ["sample", title, "detail"], rows)
+
+
 def _plain(found: QualitySummary) -> dict[str, Any]:
     import msgspec
 
