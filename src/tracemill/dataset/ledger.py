@@ -15,6 +15,10 @@ from tracemill.dataset.history import DIGEST_BYTES
 from tracemill.dataset.shards import Shard
 from tracemill.dataset.split import Groups, draw_split
 
+DUPLICATE, NOT_NOVEL = 1, 2
+REPEATS = {DUPLICATE: "duplicate_pattern", NOT_NOVEL: "not_novel"}
+"""What ``Ledger.duplicate`` says of an interaction that others stand for, and the reason it is left out by."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialPlace:
@@ -39,6 +43,7 @@ class Ledger:
     duplicate: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _splits: dict[int, str] = field(default_factory=dict)
 
     def number(self, owner: tuple[int, int]) -> int:

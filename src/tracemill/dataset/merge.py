@@ -25,7 +25,7 @@ from tracemill.core.examples import (
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile
-from tracemill.dataset.ledger import Ledger
+from tracemill.dataset.ledger import REPEATS, Ledger
 from tracemill.dataset.pairs import uncompared
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
@@ -121,10 +121,10 @@ class Merge:
                 for number in numbers:
                     fates.add(self.ledger.ids[number], _encode(["left_out", draft.signal, "superseded"]))
                 continue
-            if (
-                len(numbers) == 1 and self.ledger.duplicate[numbers[0]]
+            if len(numbers) == 1 and (
+                repeats := self.ledger.duplicate[numbers[0]]
             ):  # a comparison of trials has two owners and stands
-                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, "duplicate_pattern"]))
+                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
             standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
         return standing

@@ -173,6 +173,23 @@ class DuplicatePatterns(NamedStep, frozen=True):
     tool_results: bool = False
 
 
+class Novelty(NamedStep, frozen=True):
+    """Prefer what is new: of each cluster of similar interactions keep the best few (left out: ``not_novel``).
+
+    The novelty of an interaction is 1 ÷ its rank in its cluster, best score first, of equals the least id: 1 for the best of
+    its kind, ½ for the next. What is below ``minimum`` is left out, so that ⌊1 ÷ minimum⌋ of a kind stay and no kind is lost.
+    It is applied once all are read, after ``duplicate_patterns``, and compares the same texts, at a lower ``threshold``. How
+    much of what there is was seen stands in the version's notes (:mod:`tracemill.quality.coverage`). Needs
+    ``tracemill[quality]``.
+    """
+
+    minimum: Annotated[float, Meta(gt=0, le=1)] = 0.2
+    threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    shingle: Annotated[int, Meta(ge=1, le=20)] = 3
+    recall: Annotated[float, Meta(gt=0, lt=1)] = 0.99
+    boilerplate: Annotated[float, Meta(gt=0, le=1)] = 0.2
+
+
 def _teaches(quality: Quality, least: float | None) -> bool:
     learning = quality.value("learning")
     return quality.value("success") == 0 and least is not None and learning is not None and learning >= least
@@ -186,5 +203,6 @@ RULES: dict[str, type[NamedStep]] = {
     "failed_executions": FailedExecutions,
     "sound_text": SoundText,
     "duplicate_patterns": DuplicatePatterns,
+    "novelty": Novelty,
 }
 """Rules by the name a recipe file gives them."""

@@ -84,9 +84,10 @@ def select(
     left_out = _signals(current, attached, recipe, get, selected)
     trial = _trial(current, attached, recipe, left_out)
     selected.trial = trial
-    if (duplicates := recipe.duplicates()) is not None:
+    duplicates = recipe.duplicates()
+    if duplicates is not None or recipe.novelty() is not None:
         score = judge_quality(current, attached).score
-        content = document(trajectory(current), results=duplicates.tool_results)
+        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
         selected.pattern = (0.5 if score is None else score), content
     selected.columns = Columns(
         id=interaction.id,
