@@ -13,7 +13,16 @@ from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
 from tracemill.core.ids import derived_id
 from tracemill.core.pseudonym import Pseudonymizer
-from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, User, Validation
+from tracemill.core.records import (
+    SCHEMA_VERSION,
+    AnyRecord,
+    Decision,
+    Feedback,
+    Interaction,
+    Step,
+    User,
+    Validation,
+)
 from tracemill.core.settings import Settings
 from tracemill.store.base import Filter, Store
 from tracemill.store.hot import HotStore
@@ -54,6 +63,16 @@ def reward(target: str, score: float) -> Feedback:
 def validation(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Validation:
     target_id = None if target is None else record_id(target)
     return Validation(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def step(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Step:
+    target_id = None if target is None else record_id(target)
+    return Step(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def decision(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Decision:
+    target_id = None if target is None else record_id(target)
+    return Decision(**base(name, minutes), interaction_id=target_id, **fields)
 
 
 def user(name: str) -> User:
@@ -110,6 +129,8 @@ class ListStore:
                 continue
             if place <= wanted.after or (wanted.up_to is not None and place > wanted.up_to):
                 continue
+            if wanted.unlinked and getattr(record, "interaction_id", None) is not None:
+                continue
             if wanted.platforms and getattr(record, "platform", None) not in wanted.platforms:
                 continue
             yield record
@@ -122,6 +143,9 @@ class ListStore:
 
     def known(self, ids: Sequence[str]) -> set[str]:
         return set(ids) & {record.id for record in self.records}
+
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        return {record.id for record in self.records if getattr(record, "interaction_id", None) in set(ids)}
 
     def watermark(self) -> int:
         return len(self.records)

@@ -31,6 +31,7 @@ from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.executions import find_executions
 from tracemill.store.base import Store
 
 _OUTPUT = "version"
@@ -80,6 +81,8 @@ class _Build:
     def run(self) -> Built:
         self.work.mkdir(exist_ok=True)
         attachments = attach(self.store, up_to=self.watermark)
+        if self.recipe.reads_executions():
+            attachments.executions = find_executions(self.store, up_to=self.watermark)
         parts = shards(self.work, self.watermark)
         resumed = self._read(parts, attachments)
         ledger = read_ledger(parts)

@@ -94,7 +94,7 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
         for row in shard.columns():
             number = ledger.groups.add(row.groups)
             ledger.ids.append(id_bytes(row.id))
-            ledger.attached.extend(id_bytes(record_id) for record_id in row.attached)
+            ledger.attached.extend(id_bytes(record_id) for record_id in (*row.attached, *row.executed))
             ledger.selected.append(row.dropped is None)
             if row.spine:
                 end = row.spine[-DIGEST_BYTES:]

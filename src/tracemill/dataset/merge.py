@@ -152,7 +152,9 @@ class Merge:
                     left_out["trials"] = trials[number]
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
                 for record_id in row.attached:
-                    fates.add(id_bytes(record_id), _encode(["attached"]))
+                    fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
+                for record_id in row.executed:
+                    fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
                 self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
                 number += 1
         for record_id, reason in self.unmatched.items():
@@ -206,7 +208,7 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
         elif entry[0] == "unmatched":
             dropped = f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
-            dropped = "feedback.not_used"
+            dropped = f"{entry[1]}.not_used"
     return Fate(
         id=record_id,
         split=split,

@@ -31,13 +31,15 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.rules import DuplicatePatterns, Novelty
+from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
 SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
 SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+"""Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
@@ -134,6 +136,16 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def novelty(self) -> Novelty | None:
         """The step that prefers what is new, if there is one."""
         return next((step for step in self.steps if isinstance(step, Novelty)), None)
+
+    def reads_executions(self) -> bool:
+        """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
+        judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
+        return (
+            judged
+            or self.duplicates() is not None
+            or self.novelty() is not None
+            or bool(EXECUTION_SIGNALS & set(self.signals))
+        )
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
