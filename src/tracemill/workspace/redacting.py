@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracemill.core.errors import RecordError
 from tracemill.core.policy import Policy
 from tracemill.core.records import AnyRecord
 from tracemill.core.redaction_key import load_redaction_key
@@ -13,6 +14,7 @@ from tracemill.core.settings import Settings
 from tracemill.feedback.attach import join_keys
 from tracemill.privacy.gate import RedactionGate
 from tracemill.privacy.policies import Policies, load_policies, need_packages
+from tracemill.sdk.background import OpenRedaction
 
 if TYPE_CHECKING:
     from tracemill.privacy.redact import Redactor
@@ -47,6 +49,20 @@ class Redacting:
         from tracemill.privacy.redact import Redactor  # noqa: PLC0415 - heavy, and an optional part
 
         return Redactor(policy, load_redaction_key(self._path))
+
+    def open_in_process(self) -> OpenRedaction | None:
+        """What a client redacts with before it spools, where the settings ask for that."""
+        gate = self.gate
+        if gate is None or not self._settings.redact_in_process:
+            return None
+
+        def redact(item: bytes) -> bytes:
+            (new,) = gate.clean([item], lambda _ids: {})
+            if isinstance(new, RecordError):
+                raise new
+            return new
+
+        return lambda: redact
 
     def record(self, record: AnyRecord) -> AnyRecord:
         """A record as it may be written beside the store; itself while redaction is off. Raises RecordError."""
