@@ -24,6 +24,7 @@ DROP_REASONS = (
     "closed",
     "internal_error",
     "killed",
+    "redaction_failed",
 )
 """Why a record was not kept: ``damaged`` frames were lost by the device, ``killed`` records were still in the memory of a
 process that was killed; all others never reached the spool. New reasons go to the end, as their place is in files."""
