@@ -42,7 +42,7 @@ from tracemill.insight.storage import storage_statistics
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.erase import RECEIPTS, Found, receipt_holds
 from tracemill.privacy.signing import Signer, load_signer
-from tracemill.sdk.delivery import Delivered, Delivery
+from tracemill.sdk.delivery import Delivered, Delivery, delivered
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
 from tracemill.store.archiving import ArchiveReport
@@ -71,7 +71,7 @@ class StoreDelivery:
         if self._gepeto is not None:
             refused = {refusal.index for refusal in result.refused}
             self._gepeto.write([decode(item) for index, item in enumerate(items) if index not in refused])
-        return Delivered(result.stored + result.duplicates, len(result.refused))
+        return delivered(result.stored + result.duplicates, [one.reason for one in result.refused])
 
     def close(self) -> None:
         """Close the workspace."""
