@@ -29,7 +29,10 @@ class TrialPlace:
 
 @dataclass
 class Ledger:
-    """The columns of all interactions. ``bases`` is the number of the first interaction of each shard."""
+    """The columns of all interactions. ``bases`` is the number of the first interaction of each shard.
+
+    ``people`` are the digests of their users, where anybody said anything of consent.
+    """
 
     ids: list[bytes] = field(default_factory=list)
     bases: list[int] = field(default_factory=list)
@@ -39,6 +42,7 @@ class Ledger:
     duplicate: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
+    people: set[bytes] = field(default_factory=set)
     _splits: dict[int, str] = field(default_factory=dict)
 
     def number(self, owner: tuple[int, int]) -> int:
@@ -46,10 +50,10 @@ class Ledger:
         shard, place = owner
         return self.bases[shard] + place
 
-    def records_digest(self, others: Sequence[str]) -> str:
-        """SHA-256 over the sorted ids of all records read: interactions, what is attached to them, and ``others``."""
+    def records_digest(self, others: Sequence[str], consents: Sequence[bytes] = ()) -> str:
+        """SHA-256 over the sorted ids of all records read: interactions, what is attached to them, ``others``, ``consents``."""
         whole = hashlib.sha256()
-        for raw in sorted([*self.ids, *self.attached, *map(id_bytes, others)]):
+        for raw in sorted([*self.ids, *self.attached, *map(id_bytes, others), *consents]):
             whole.update(id_text(raw).encode() + b"\n")
         return whole.hexdigest()
 
@@ -91,6 +95,8 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
             ledger.ids.append(id_bytes(row.id))
             ledger.attached.extend(id_bytes(record_id) for record_id in row.attached)
             ledger.selected.append(row.dropped is None)
+            if row.person:
+                ledger.people.add(row.person)
             if row.spine:
                 end = row.spine[-DIGEST_BYTES:]
                 if ends.setdefault(end, number) != number:

@@ -382,6 +382,11 @@ class HotStore:
         with reading(self._engine) as connection:
             return consents.everything(connection, purposes, after=after, up_to=up_to)
 
+    def consents_of(self, people: Sequence[bytes], purpose: Purpose) -> list[Said]:
+        """What some people, by digest, said of a purpose."""
+        with reading(self._engine) as connection:
+            return [one for said in consents.of_people(connection, purpose, people).values() for one in said]
+
     def linked(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
         with reading(self._engine) as connection:
