@@ -12,7 +12,7 @@ from tracemill.cli.output import Options, emit_json, gentle_progress, say
 from tracemill.cli.output import table as draw
 
 if TYPE_CHECKING:
-    from tracemill.insight.measures import Distribution
+    from tracemill.drawing.measures import Distribution
     from tracemill.insight.quality import QualitySummary
 
 Platform = Annotated[str | None, typer.Option(help="Only this platform.")]

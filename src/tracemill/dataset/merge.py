@@ -55,7 +55,10 @@ class Merged:
 
 @dataclass
 class Merge:
-    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory."""
+    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory.
+
+    ``consents`` are the ids of the consent records that were looked at: they have a fate too.
+    """
 
     work: Path
     output: Path
@@ -64,6 +67,7 @@ class Merge:
     recipe: Recipe
     unmatched: dict[str, str]
     progress: Progress | None
+    consents: Sequence[bytes] = ()
     merged: Merged = field(default_factory=Merged)
 
     def run(self, runs: Sequence[Path]) -> Merged:
@@ -159,6 +163,8 @@ class Merge:
                 number += 1
         for record_id, reason in self.unmatched.items():
             fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+        for raw in self.consents:
+            fates.add(raw, _encode(["consent"]))
 
     def _fates(self, runs: Sequence[Path]) -> None:
         with WholeFile(self.output / FATES) as file:
@@ -203,10 +209,10 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
     dropped = None
     for entry in entries:
         if entry[0] == "interaction":
-            dropped = None if entry[1] is None else f"steps.{entry[1]}"
+            dropped = entry[1] if entry[1] is None or entry[1].startswith("consent.") else f"steps.{entry[1]}"
             left_out = {**entry[2], **left_out}
         elif entry[0] == "unmatched":
-            dropped = f"feedback.{entry[1]}"
+            dropped = entry[1] if entry[1].startswith("consent.") else f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
             dropped = f"{entry[1]}.not_used"
     return Fate(

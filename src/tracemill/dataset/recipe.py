@@ -30,6 +30,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
@@ -98,7 +99,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    share of each split, by sets of records that belong together, and ``seed`` draws them. ``purpose`` is what people must
+    allow for their records to be taken, ``consent_default`` what holds for those who said nothing of it.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -114,6 +116,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    purpose: Literal["train", "evaluate", "share"] = "train"
+    consent_default: Default = "granted"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

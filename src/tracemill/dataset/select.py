@@ -35,7 +35,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
     ``attached`` are the ids of what was said of it, ``executed`` those of its steps and decisions.
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
-    ``offset`` and ``length`` say where a trial lies in its shard's file of trials.
+    ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``person`` is the digest by which what
+    the user consented to is found; empty where nobody said anything.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     score: float = 0.0
     offset: int = 0
     length: int = 0
+    person: bytes = b""
 
 
 @dataclass(slots=True)

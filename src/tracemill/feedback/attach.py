@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -246,12 +246,13 @@ class _Pending:
     turns: list[_Turn] = field(default_factory=list)
 
 
-def attach(store: Store, *, up_to: int | None = None) -> Attachments:
-    """Join every feedback and validation of the store (up to a watermark) to its interaction.
+def attach(store: Store, *, up_to: int | None = None, keeps: Callable[[AnyRecord], bool] | None = None) -> Attachments:
+    """Join every feedback and validation of the store (up to a watermark) to its interaction; those that ``keeps`` allows.
 
     Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
     """
-    return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
+    said = store.scan(Filter(types=_TYPES, up_to=up_to))
+    return _attach(store, said if keeps is None else filter(keeps, said), up_to)
 
 
 def attach_unlinked(store: Store, conversations: Set[str]) -> Attachments:

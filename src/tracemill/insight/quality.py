@@ -23,9 +23,9 @@ from tracemill.core.messages import trajectory
 from tracemill.core.records import Decision, Interaction, Step
 from tracemill.core.steps import Progress
 from tracemill.dataset.rules import said_of
+from tracemill.drawing.measures import Distribution, Measure
 from tracemill.export.containers import CONTAINERS, SplitFiles
 from tracemill.feedback.attach import Attachments, attach
-from tracemill.insight.measures import Distribution, Measure
 from tracemill.quality.coverage import Coverage, coverage
 from tracemill.quality.documents import document
 from tracemill.quality.metrics import MeasureName, Quality, measure
