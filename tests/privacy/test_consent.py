@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,17 @@ def sources(version: Version) -> set[str]:
     return {source for example in version.examples() for source in example.sources}
 
 
-def built(path: Path, records: list[AnyRecord], **recipe: Any) -> Version:
+def built(path: Path, records: Sequence[AnyRecord], **recipe: Any) -> Version:
     return build(list_store(records), Recipe(split=ALL, **recipe), path).version
 
 
 def test_a_build_leaves_out_who_does_not_allow_its_purpose_and_says_so(tmp_path: Path) -> None:
-    records = [turn("a", "ann"), turn("b", "bob"), said("no", "ann", "train", False), said("s", "bob", "share", False)]
+    records: list[AnyRecord] = [
+        turn("a", "ann"),
+        turn("b", "bob"),
+        said("no", "ann", "train", False),
+        said("s", "bob", "share", False),
+    ]
     version = built(tmp_path, records)
     assert sources(version) == {record_id("b")}
     fates = {fate.id: fate for fate in version.fates()}
@@ -84,14 +90,14 @@ def test_who_withdrew_storing_is_not_trained_on(tmp_path: Path) -> None:
 
 
 def test_a_default_of_denied_takes_only_who_allows(tmp_path: Path) -> None:
-    records = [turn("a", "ann"), turn("b", "bob"), turn("nobody"), said("yes", "bob", "train", True)]
+    records: list[AnyRecord] = [turn("a", "ann"), turn("b", "bob"), turn("nobody"), said("yes", "bob", "train", True)]
     version = built(tmp_path, records, consent_default="denied")
     assert sources(version) == {record_id("b")}
     assert version.manifest.recipe["consent_default"] == "denied"
 
 
 def test_feedback_of_who_withdrew_is_not_used(tmp_path: Path) -> None:
-    records = [
+    records: list[AnyRecord] = [
         turn("b", "bob"),
         feedback("edit", "b", kind="edit", correction="my own words", user=user("ann")),
         said("no", "ann", "train", False),
@@ -107,7 +113,7 @@ def test_feedback_of_who_withdrew_is_not_used(tmp_path: Path) -> None:
 def test_a_record_with_the_signal_is_neither_trained_on_nor_shared(tmp_path: Path) -> None:
     marked = turn("a", extra={GLOBAL_PRIVACY_CONTROL: True})
     spanned = turn("s", extra={"attributes": {"http.request.header.sec-gpc": ["1"]}})
-    records = [marked, spanned, turn("b")]
+    records: list[AnyRecord] = [marked, spanned, turn("b")]
     assert sources(built(tmp_path, records)) == {record_id("b")}
     assert sources(built(tmp_path, records, purpose="share", name="share")) == {record_id("b")}
     assert len(sources(built(tmp_path, records, purpose="evaluate", name="evaluate"))) == 3
@@ -160,7 +166,8 @@ def test_an_export_leaves_out_who_withdrew_since_and_counts_it(tmp_path: Path) -
         second = workspace.export(version.reference, "openai-chat", tmp_path / "two")
         assert (second.rows, second.manifest.refused) == (1, {"consent.train": 2})
         text = (tmp_path / "two" / "train.jsonl").read_text()
-        assert "question of b" in text and "question of a" not in text
+        assert "question of b" in text
+        assert "question of a" not in text
         again = workspace.export(version.reference, "openai-chat", tmp_path / "three")
         assert again.manifest.files == second.manifest.files
         rebuilt = workspace.build_dataset(Recipe(split=ALL)).version
@@ -188,7 +195,8 @@ def test_a_withdrawal_outlives_the_erasure_of_everything_else(tmp_path: Path) ->
         assert receipt.complete
         assert workspace.store.get(record.id) is None
         (said_once,) = workspace.store.consents(("train",))
-        assert said_once.erased and id_text(said_once.id) != record.id
+        assert said_once.erased
+        assert id_text(said_once.id) != record.id
         back = msgspec.structs.replace(turn("back"), user=ann, time=START + timedelta(days=5000))
         assert workspace.store.append([back]).stored == 1
         version = workspace.build_dataset(Recipe(split=ALL)).version
@@ -196,7 +204,8 @@ def test_a_withdrawal_outlives_the_erasure_of_everything_else(tmp_path: Path) ->
         assert record.id not in {fate.id for fate in version.fates()}
         entries = [entry for entry in workspace.audit_log.entries() if entry.action == "consent.withdraw"]
         assert [entry.detail["purpose"] for entry in entries] == ["train"]
-        assert "ann" not in str(entries) and ann.pseudonym not in str(entries)
+        assert "ann" not in str(entries)
+        assert ann.pseudonym not in str(entries)
 
 
 def test_a_restored_database_hears_of_the_withdrawals_it_lost(tmp_path: Path) -> None:
