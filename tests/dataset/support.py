@@ -20,9 +20,11 @@ from tracemill.core.records import (
     SCHEMA_VERSION,
     AnyRecord,
     Consent,
+    Decision,
     Feedback,
     Interaction,
     Purpose,
+    Step,
     User,
     Validation,
 )
@@ -67,6 +69,16 @@ def reward(target: str, score: float) -> Feedback:
 def validation(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Validation:
     target_id = None if target is None else record_id(target)
     return Validation(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def step(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Step:
+    target_id = None if target is None else record_id(target)
+    return Step(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def decision(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Decision:
+    target_id = None if target is None else record_id(target)
+    return Decision(**base(name, minutes), interaction_id=target_id, **fields)
 
 
 def user(name: str) -> User:
@@ -123,6 +135,8 @@ class ListStore:
                 continue
             if place <= wanted.after or (wanted.up_to is not None and place > wanted.up_to):
                 continue
+            if wanted.unlinked and getattr(record, "interaction_id", None) is not None:
+                continue
             if wanted.platforms and getattr(record, "platform", None) not in wanted.platforms:
                 continue
             yield record
@@ -145,6 +159,9 @@ class ListStore:
             if up_to is None or place <= up_to
         ]
         return sorted(rows, key=lambda one: one.id)
+
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        return {record.id for record in self.records if getattr(record, "interaction_id", None) in set(ids)}
 
     def watermark(self) -> int:
         return len(self.records)

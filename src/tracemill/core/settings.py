@@ -292,6 +292,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     master_key: Annotated[
         str, _also("Key they are wrapped with, 64 hex digits. Empty: keys/master.key in the workspace.", secret=True)
     ] = ""
+    redaction: Annotated[
+        str,
+        _also(
+            "Policy by which personal data and secrets are replaced before anything is stored (docs/privacy.md):"
+            " `standard`, `safe-harbor`, `mask`, or one of your own. Empty: records are stored as they come."
+        ),
+    ] = ""
+    redact_in_process: Annotated[
+        bool,
+        _also("With `redaction`: already in the application's process, before the spool, in a background thread."),
+    ] = False
+    policies: Annotated[str, _also("YAML file of redaction policies of your own. Empty: the built-in ones only.")] = ""
     user_data_collection: Annotated[
         UserDataCollection,
         _also("Lightspeed's section of that name: transcripts and feedback also written as its JSON files. File only."),

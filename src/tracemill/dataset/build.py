@@ -26,11 +26,12 @@ from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
-from tracemill.dataset.patterns import mark_duplicates
+from tracemill.dataset.patterns import mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.executions import find_executions
 from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
@@ -83,11 +84,15 @@ class _Build:
     def run(self) -> Built:
         self.work.mkdir(exist_ok=True)
         attachments = attach(self.store, up_to=self.watermark, keeps=self.spoken.keeps)
+        if self.recipe.reads_executions():
+            attachments.executions = find_executions(self.store, up_to=self.watermark)
         parts = shards(self.work, self.watermark)
         resumed = self._read(parts, attachments)
         ledger = read_ledger(parts)
         if (duplicates := self.recipe.duplicates()) is not None:
             mark_duplicates(parts, ledger, duplicates)
+        if (novelty := self.recipe.novelty()) is not None:
+            mark_known(parts, ledger, novelty)
         unmatched = self._unmatched(ledger, attachments)
         consents = self.held.of(ledger.people | self.spoken.people)
         digest = ledger.records_digest(list(unmatched), [one.id for one in consents])
@@ -227,7 +232,8 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
 
 def _notes(ledger: Ledger, merged: Merged, shares: Mapping[str, float]) -> list[str]:
     """Findings a reader should know, as sentences."""
-    notes = [
+    notes = list(ledger.notes)
+    notes += [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]

@@ -15,6 +15,10 @@ from tracemill.dataset.history import DIGEST_BYTES
 from tracemill.dataset.shards import Shard
 from tracemill.dataset.split import Groups, draw_split
 
+DUPLICATE, NOT_NOVEL = 1, 2
+REPEATS = {DUPLICATE: "duplicate_pattern", NOT_NOVEL: "not_novel"}
+"""What ``Ledger.duplicate`` says of an interaction that others stand for, and the reason it is left out by."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialPlace:
@@ -43,6 +47,7 @@ class Ledger:
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
     people: set[bytes] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     _splits: dict[int, str] = field(default_factory=dict)
 
     def number(self, owner: tuple[int, int]) -> int:
@@ -93,7 +98,7 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
         for row in shard.columns():
             number = ledger.groups.add(row.groups)
             ledger.ids.append(id_bytes(row.id))
-            ledger.attached.extend(id_bytes(record_id) for record_id in row.attached)
+            ledger.attached.extend(id_bytes(record_id) for record_id in (*row.attached, *row.executed))
             ledger.selected.append(row.dropped is None)
             if row.person:
                 ledger.people.add(row.person)

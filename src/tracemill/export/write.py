@@ -212,10 +212,11 @@ class _Export:
         null: a chat template would write those nulls out. As ``json`` they are read back as they stand.
         """
         optional = self.made.optional
+        unknown = self.container == "tfrecord"  # to `datasets`
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
         columns = {**self.made.columns, **optional}
-        if self.container == "csv":
+        if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())
         return "\n".join(
@@ -225,12 +226,10 @@ class _Export:
                 f"size_categories:\n- {_size_category(rows)}",
                 f"task_categories:\n- {'sentence-similarity' if self.made.texts else 'text-generation'}",
                 f"tags:\n- tracemill\n- {self.made.name}",
-                "configs:",
-                "- config_name: default",
-                "  data_files:",
+                *([] if unknown else ["configs:", "- config_name: default", "  data_files:"]),
                 *(
                     line
-                    for split, files in written.items()
+                    for split, files in ({} if unknown else written).items()
                     for line in (f"  - split: {split}", "    path:", *(f"    - {file.path}" for file in files))
                 ),
                 *(["dataset_info:", "  features:"] if columns else []),
@@ -241,8 +240,12 @@ class _Export:
                 "",
                 f"{self.made.summary}. {rows:,} rows: {', '.join(f'{n:,} {split}' for split, n in self.rows.items())}.",
                 "",
-                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold. Load it with",
-                "`datasets.load_dataset` on this folder (`datasets` 4.7 or newer).",
+                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold.",
+                *(
+                    []
+                    if unknown
+                    else ["Load it with `datasets.load_dataset` on this folder (`datasets` 4.7 or newer)."]
+                ),
                 "",
             ]
         )

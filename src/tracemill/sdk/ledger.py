@@ -24,6 +24,7 @@ DROP_REASONS = (
     "closed",
     "internal_error",
     "killed",
+    "redaction_failed",
     "no_consent",
 )
 """Why a record was not kept: ``damaged`` frames were lost by the device, ``killed`` records were still in the memory of a

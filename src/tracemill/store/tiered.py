@@ -164,6 +164,20 @@ class TieredStore(ArchivedStore):
         )
         return found | archived | super().known([identity for identity in missing.values() if identity not in archived])
 
+    def conversations_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """See :meth:`tracemill.store.hot.HotStore.conversations_of`."""
+        found = super().conversations_of(ids)
+        missing = [identity for identity in ids if identity not in found]
+        self._refresh()
+        if not missing or not self._files:
+            return found
+        there = super().known(missing)
+        for identity, record in self.get_many([identity for identity in missing if identity not in there]).items():
+            value = getattr(record, "conversation_id", None) or getattr(record, "session_id", None)
+            if value is not None:
+                found[identity] = column_text(marked_text(value))
+        return found
+
     def linked(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
         found = super().linked(ids)

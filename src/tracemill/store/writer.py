@@ -118,11 +118,15 @@ class Returning:
 
 
 class Writer:
-    """Writes batches. One of these is used by one thread at a time, inside a write transaction."""
+    """Writes batches. One of these is used by one thread at a time, inside a write transaction.
 
-    def __init__(self, settings: Settings, reader: Reader) -> None:
+    ``same_before`` says whether two encoded records of one id that differ were the same when they were sent.
+    """
+
+    def __init__(self, settings: Settings, reader: Reader, same_before: Callable[[bytes, bytes], bool]) -> None:
         self._settings = settings
         self._reader = reader
+        self._same_before = same_before
         self._names = Names()
         self._chains = Chains()
         self._tombstones: bool | None = None
@@ -197,7 +201,7 @@ class Writer:
             known = existing.get(identity) or (fresh[identity].item if identity in fresh else None)
             if known is None:
                 fresh[identity] = candidate
-            elif known == candidate.item or _same(known, candidate.item):
+            elif known == candidate.item or _same(known, candidate.item) or self._same_before(known, candidate.item):
                 repeated.append(candidate.index)
             else:
                 message = "this id is stored with another body; what is stored was kept"

@@ -54,6 +54,7 @@ from tracemill.store.tiered import TieredStore, open_store
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
+from tracemill.workspace.redacting import Redacting
 
 
 class StoreDelivery:
@@ -68,11 +69,12 @@ class StoreDelivery:
         """See :class:`tracemill.sdk.delivery.Delivery`. What the store refuses is in its quarantine."""
         try:
             result = self._workspace.store.append_encoded(items)
-        except StoreError as error:
+        except (StoreError, SettingError) as error:
             raise DeliveryError(error.message, hint=error.hint) from error
         if self._gepeto is not None:
             refused = {refusal.index for refusal in result.refused}
-            self._gepeto.write([decode(item) for index, item in enumerate(items) if index not in refused])
+            kept = [decode(item) for index, item in enumerate(items) if index not in refused]
+            self._gepeto.write([self._workspace.redacting.record(record) for record in kept])
         return delivered(result.stored + result.duplicates, [one.reason for one in result.refused])
 
     def close(self) -> None:
@@ -83,17 +85,20 @@ class StoreDelivery:
 class Workspace:
     """One folder: spool, store, keys, datasets, exports. Use as a context manager, or close it."""
 
-    def __init__(self, path: Path, settings: Settings, store: TieredStore) -> None:
+    def __init__(self, path: Path, settings: Settings, store: TieredStore, redacting: Redacting) -> None:
         self.path = path
         self.settings = settings
         self.store = store
+        self.redacting = redacting
+        store.gateway.gate = redacting.gate
         self._said: tuple[tuple[int, int], dict[str, Judged]] | None = None
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, settings: Settings | None = None) -> Workspace:
         """Open a workspace, making its folder and the tables of its store where there are none.
 
-        Raises SettingError when the folder cannot be made, StoreError when the database cannot be opened.
+        Raises SettingError when the folder cannot be made or nothing can be redacted as the settings ask, StoreError when the
+        database cannot be opened.
         """
         if settings is None:
             settings = load_settings({"workspace": None if path is None else str(path)})
@@ -106,7 +111,8 @@ class Workspace:
             raise SettingError(
                 f"the workspace {folder} cannot be made: {error}", hint="Choose another with --workspace."
             ) from error
-        return cls(folder, settings, open_store(settings))
+        redacting = Redacting(folder, settings)
+        return cls(folder, settings, open_store(settings), redacting)
 
     def close(self) -> None:
         """Release the store."""
@@ -147,7 +153,10 @@ class Workspace:
         pseudonymizer = load_pseudonymizer(self.path, keep_raw=self.settings.keep_raw_user_ids)
         context = ImportContext(platform=platform, model=model, expand=expand, pseudonymize=pseudonymizer.user)
         reject_file = rejects if rejects is not None else self.path / "rejects" / f"{format}.jsonl"
-        return import_paths(self.store, format, paths, context=context, rejects=reject_file, progress=progress)
+        hide = self.store.gateway.hidden
+        return import_paths(
+            self.store, format, paths, context=context, rejects=reject_file, hide=hide, progress=progress
+        )
 
     # -- what is there
 
@@ -396,6 +405,8 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
+        elif kind == "conversation":
+            value = self.redacting.link(value)
         return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
@@ -409,12 +420,16 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
+        elif kind == "conversation":
+            value = self.redacting.link(value)
         return self.erasing.eraser.preview(kind, value, raw)
 
     def place_hold(self, kind: HoldKind, value: str, *, reason: str, actor: str = "") -> LegalHold:
         """Forbid erasure and removal of what a hold names, until it is released."""
         if kind == "user":
             value, _ = self.pseudonym(value)
+        elif kind == "conversation":
+            value = self.redacting.link(value)
         moment = microseconds(now())
         hold = LegalHold(
             id=new_id(), kind=kind, value=value, reason=reason, actor=actor or local_actor(), placed=moment

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,14 +85,16 @@ def import_paths(
     *,
     context: ImportContext,
     rejects: Path | None = None,
+    hide: Callable[[bytes], bytes] = bytes,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import files, folders of them, or (gepeto) trees. Records that are stored already count as duplicates.
 
     Entries that are refused are written to ``rejects`` as lines of JSON (``file``, ``place``, ``reason``, ``message``, and
     ``raw`` or, for bytes that are no text, ``raw_base64``), if there are any; without a path they are only counted. Of what
-    was erased, or may not be stored for want of consent, ``raw`` is empty. Stopping
-    and running again goes on where it stopped, since what is stored is passed over. Raises SourceError for a format nobody
+    was erased, or may not be stored for want of consent, ``raw`` is empty. Stopping and running again goes on where it
+    stopped, since what is stored is passed over. ``hide`` makes of refused bytes, and of messages about them, what may be
+    kept. Raises SourceError for a format nobody
     knows and for a file that is not of it; StoreError.
     """
     if format not in FORMATS:
@@ -100,7 +102,7 @@ def import_paths(
         hint = (f"Did you mean {near[0]}? " if near else "") + f"Formats: {', '.join(FORMATS)}."
         raise SourceError(f"no format {format!r}", hint=hint)
     started = monotonic()
-    run = _Import(store, ImportReport(format), rejects, progress)
+    run = _Import(store, ImportReport(format), rejects, hide, progress)
     try:
         for path in paths:
             for file in _files(path, format):
@@ -127,10 +129,18 @@ def _files(path: Path, format: str) -> list[Path]:  # noqa: A002
 
 
 class _Import:
-    def __init__(self, store: Store, report: ImportReport, rejects: Path | None, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        report: ImportReport,
+        rejects: Path | None,
+        hide: Callable[[bytes], bytes],
+        progress: Progress | None,
+    ) -> None:
         self._store = store
         self.report = report
         self._rejects_path = rejects
+        self._hide = hide
         self._draft: BinaryIO | None = None
         self._progress = progress
         self._types: Counter[str] = Counter()
@@ -172,7 +182,9 @@ class _Import:
         if self._draft is None:
             self._rejects_path.parent.mkdir(parents=True, exist_ok=True)
             self._draft = self._rejects_path.with_name(f".{new_id()}.tmp").open("wb")
-        line = {"file": str(file), "place": place, "reason": reason, "message": message}
+        told = self._hide(message.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
+        line = {"file": str(file), "place": place, "reason": reason, "message": told}
+        raw = self._hide(raw)
         try:
             line["raw"] = raw.decode()
         except UnicodeDecodeError:

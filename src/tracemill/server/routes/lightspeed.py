@@ -28,7 +28,7 @@ from tracemill.capture.lightspeed.status import feedback_enabled, set_feedback_e
 from tracemill.capture.lightspeed.turns import INTERRUPTED, Answer, Turn, feedback_of, interaction_of
 from tracemill.capture.lightspeed.upstream import ModelError, Target, ask, stream, wrong_end
 from tracemill.core.consent import NO_CONSENT
-from tracemill.core.errors import SettingError, TracemillError
+from tracemill.core.errors import RecordError, SettingError, TracemillError
 from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import AnyRecord, CompletionStatus, Failure, Interaction, User
 from tracemill.server.access import needs
@@ -442,8 +442,8 @@ async def _store(context: Context, principal: Principal, record: AnyRecord) -> b
 async def _write(context: Context, write: Callable[[Path, Any], Path], root: Path, record: AnyRecord) -> None:
     """Write a record's file. Where that fails, the record is stored all the same, and the log and a metric say so."""
     try:
-        await context.run(write, root, record)
-    except (OSError, SettingError) as error:
+        await context.run(lambda: write(root, context.workspace.redacting.record(record)))
+    except (OSError, SettingError, RecordError) as error:
         context.metrics.capture_failures.labels(SOURCE).inc()
         fields = {"kind": type(error).__name__, "record": record.id}
         logger.error("lightspeed_file_not_written", extra={"fields": fields})
