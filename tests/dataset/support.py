@@ -150,9 +150,6 @@ class ListStore:
     def known(self, ids: Sequence[str]) -> set[str]:
         return set(ids) & {record.id for record in self.records}
 
-    def linked(self, ids: Sequence[str]) -> set[str]:
-        return {record.id for record in self.records if getattr(record, "interaction_id", None) in set(ids)}
-
     def consents(self, purposes: Sequence[Purpose], *, after: int = 0, up_to: int | None = None) -> list[Said]:
         rows = [
             Said(row["time"], row["id"], row["person"], record.purpose, row["platform"], record.granted, place, False)
@@ -162,6 +159,9 @@ class ListStore:
             if up_to is None or place <= up_to
         ]
         return sorted(rows, key=lambda one: one.id)
+
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        return {record.id for record in self.records if getattr(record, "interaction_id", None) in set(ids)}
 
     def watermark(self) -> int:
         return len(self.records)

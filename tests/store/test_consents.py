@@ -66,6 +66,7 @@ def test_another_process_hears_of_it(open_at: OpenStore) -> None:
     one, other = open_at(), open_at()
     assert other.append([turn("before", "ann")]).stored == 1
     one.append([said("no", "ann", "store", False)])
+    assert len(stored(other)) == 2  # whoever reads in between must not take the news from the writer
     assert reasons(other.append([turn("after", "ann")])) == {0: "no_consent"}
 
 

@@ -15,7 +15,8 @@ GPC_SOURCE = "gpc"
 """The ``source`` of a consent record that was made of that signal."""
 GPC_PURPOSES: tuple[Literal["train", "share"], ...] = ("train", "share")
 """What the signal denies: it asks not to sell or share, nor to use beyond what the person came for."""
-_SPAN_ATTRIBUTES = ("http.request.header.sec-gpc", "http.request.header.sec_gpc")
+SPAN_ATTRIBUTE = "http.request.header.sec-gpc"
+"""The span attribute by which OpenTelemetry's instrumentation says it (HTTP semantic conventions); its value is a list."""
 
 
 def is_private(extra: Mapping[str, Any]) -> bool:
@@ -23,9 +24,5 @@ def is_private(extra: Mapping[str, Any]) -> bool:
     if extra.get(GLOBAL_PRIVACY_CONTROL) in (True, 1, "1", "true"):
         return True
     attributes = extra.get("attributes")
-    for found in (extra, attributes) if isinstance(attributes, Mapping) else (extra,):
-        for name in _SPAN_ATTRIBUTES:
-            value = found.get(name)
-            if value in (True, 1, "1") or (isinstance(value, list) and "1" in value):
-                return True
-    return False
+    value = attributes.get(SPAN_ATTRIBUTE) if isinstance(attributes, Mapping) else None
+    return value == "1" or (isinstance(value, list) and "1" in value)

@@ -46,8 +46,8 @@ class Ledger:
     duplicate: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     people: set[bytes] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     _splits: dict[int, str] = field(default_factory=dict)
 
     def number(self, owner: tuple[int, int]) -> int:

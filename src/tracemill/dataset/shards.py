@@ -196,11 +196,8 @@ class Shard:
         files: _Files,
     ) -> None:
         if held.denies(record):
-            selected = Selected(
-                Columns(
-                    id=record.id, attached=list(attached.ids()), executed=list(attached.executed()), dropped=held.reason
-                )
-            )
+            ids, executed = list(attached.ids()), list(attached.executed())
+            selected = Selected(Columns(id=record.id, attached=ids, executed=executed, dropped=held.reason))
         else:
             selected = select(record, attached, recipe, store.get)
         for signal, whole, example in selected.examples:

@@ -36,6 +36,10 @@ class Storing:
         """Look anew whether there is anything to decide by."""
         self._said = None
 
+    def begins(self, coming: Sequence[dict[str, Any]]) -> bool:
+        """Whether these consents are the first that say anything of being stored."""
+        return not self._said and any(plain["purpose"] == "store" for plain in coming)
+
     def denied(self, connection: Connection, plains: Sequence[dict[str, Any]]) -> set[int]:
         """The places in a batch of plain records of those that may not be stored.
 

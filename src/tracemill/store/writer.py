@@ -130,6 +130,7 @@ class Writer:
         self._names = Names()
         self._chains = Chains()
         self._tombstones: bool | None = None
+        self._generation = -1
         self._storing = Storing(settings.consent_defaults.get("store", "granted"))
         self.archived: Archived = _nothing_archived
         """Gives those of some ids that lie in the archive."""
@@ -147,8 +148,10 @@ class Writer:
         self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected], source: str
     ) -> Appended:
         """Store what is new, quarantine what is refused, in the transaction of ``connection``."""
-        if self._reader.refresh(connection):
+        self._reader.refresh(connection)
+        if self._reader.generation != self._generation:  # somebody who read may have refreshed first
             self.forget()
+            self._generation = self._reader.generation
         admitted = self._without_erased(connection, candidates, rejected)
         admitted = self._without_unconsented(connection, admitted, rejected)
         fresh, repeated = self._new_ones(connection, admitted, rejected)
@@ -300,12 +303,12 @@ class Writer:
             self._note_consents(connection, drafts)
         insert_rows(connection, chains_table, links, ignore=True)
 
-    @staticmethod
-    def _note_consents(connection: Connection, drafts: list[_Draft]) -> None:
+    def _note_consents(self, connection: Connection, drafts: list[_Draft]) -> None:
         said = [draft for draft in drafts if draft.candidate.plain["record"] == "consent"]
         if said:
             consents.insert(connection, [consents.row_of(one.candidate.plain, one.columns["place"]) for one in said])
-            advance(connection, "generation", 1)  # other processes look anew
+            if self._storing.begins([one.candidate.plain for one in said]):
+                advance(connection, "generation", 1)  # so that every process looks from now on
 
     def _share(
         self,
