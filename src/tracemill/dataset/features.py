@@ -242,6 +242,9 @@ def _fences(said: Sequence[str]) -> int:
 FEATURES: dict[str, Feature] = {feature.name: feature for feature in _features()}
 """Features by the name a recipe gives them, those that need all records among them."""
 
+EXECUTION_FEATURES = frozenset({"quality"})
+"""Those that look at steps and decisions too."""
+
 
 def find_feature(name: str) -> Feature:
     """The feature a recipe means by a name, or by ``module:function``. Raises RecipeError."""

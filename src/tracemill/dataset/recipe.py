@@ -29,9 +29,10 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.features import FEATURES, check_features, describe_feature, of_all
-from tracemill.dataset.rules import DuplicatePatterns
+from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
+from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.splitting import (
     GROUP_KEYS,
     NEAR_DUPLICATE,
@@ -49,6 +50,8 @@ from tracemill.store.base import Filter
 
 SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
 SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+"""Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 
 _FIRST_FIELDS = frozenset(
@@ -108,7 +111,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
     share of each split, by sets of records that belong together, ``splitting`` how they are put there, and ``seed`` draws
     them; for ``k_fold`` the splits are the folds, ``fold_1`` and so on. ``features`` are computed of every interaction and
-    stand beside its examples (:mod:`tracemill.dataset.features`).
+    stand beside its examples (:mod:`tracemill.dataset.features`). ``purpose`` is what people must allow for their records to
+    be taken, ``consent_default`` what holds for those who said nothing of it.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -126,6 +130,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     splitting: Splitting = Splitting()
     features: tuple[str, ...] = ()
+    purpose: Literal["train", "evaluate", "share"] = "train"
+    consent_default: Default = "granted"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -135,8 +141,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         self._check_split()
         check_features(self.features)
-        if sum(isinstance(step, DuplicatePatterns) for step in self.steps) > 1:
-            raise RecipeError("steps: duplicate_patterns stands there twice")
+        for name, kind in (("duplicate_patterns", DuplicatePatterns), ("novelty", Novelty)):
+            if sum(isinstance(step, kind) for step in self.steps) > 1:
+                raise RecipeError(f"steps: {name} stands there twice")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
@@ -160,9 +167,20 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The step that leaves duplicate patterns out, if there is one."""
         return next((step for step in self.steps if isinstance(step, DuplicatePatterns)), None)
 
-    def comparison(self) -> DuplicatePatterns | None:
-        """How near duplicates are found, where they are left out or hold groups together; a step's way goes before."""
-        return self.duplicates() or (DuplicatePatterns() if self.splitting.near_duplicates else None)
+    def novelty(self) -> Novelty | None:
+        """The step that prefers what is new, if there is one."""
+        return next((step for step in self.steps if isinstance(step, Novelty)), None)
+
+    def reads_executions(self) -> bool:
+        """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
+        judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
+        return (
+            judged
+            or self.duplicates() is not None
+            or self.novelty() is not None
+            or bool(EXECUTION_SIGNALS & set(self.signals))
+            or bool(EXECUTION_FEATURES & {*self.features, *self.splitting.by, *self.splitting.group})
+        )
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.

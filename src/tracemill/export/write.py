@@ -59,13 +59,15 @@ def export_version(
     fold: int | None = None,
     columns: Sequence[str] = (),
     progress: Progress | None = None,
+    withdrawn: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
     ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
     ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``fold`` is the fold held out as
-    ``test``, all others are ``train``; ``columns`` are features that rows have too (``all``: all of them). The same version,
-    format, container, size, fold and columns give the same bytes.
+    ``test``, all others are ``train``; ``columns`` are features that rows have too (``all``: all of them). ``withdrawn`` are
+    records that may not be used any more, each with the reason: rows they are a source of are refused. The same version,
+    format, container, size, fold, columns and withdrawn records give the same bytes.
 
     Raises ExportError for a format, container, fold or column nobody knows and for a version that has no examples it is made
     of; DatasetError when the version is damaged or another process writes the same folder.
@@ -88,7 +90,8 @@ def export_version(
         ending = ("" if fold is None else f"-fold-{fold}") + ("" if container == "jsonl" else f"-{container}")
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, to, _Choice(container, shard_bytes, fold, taken, extra), progress).run()
+        choice = _Choice(container, shard_bytes, fold, taken, extra)
+        return _Export(version, made, to, choice, progress, withdrawn or {}).run()
 
 
 def _instead(version: Version) -> str:
@@ -118,7 +121,9 @@ class _Export:
         to: Path,
         choice: _Choice,
         progress: Progress | None,
+        withdrawn: Mapping[str, str],
     ) -> None:
+        self.withdrawn = withdrawn
         self.version, self.made, self.to, self.progress = version, made, to, progress
         self.container, self.shard_bytes, self.choice = choice.container, choice.shard_bytes, choice
         self.tag = str(made.example.__struct_config__.tag)
@@ -175,7 +180,7 @@ class _Export:
         examples = chain.from_iterable(self.version.examples(source, self.tag) for source in sources)
         with SplitFiles(self.to, split, self.container, columns, self.shard_bytes) as files:
             for example in examples:
-                row, lost, refused = make_row(example, self.made)
+                row, lost, refused = self._row(example)
                 if row is not None:
                     files.write_row(with_columns(row, example, list(self.choice.extra)))
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
@@ -185,6 +190,13 @@ class _Export:
                     self.progress(f"export {self.made.name}", self.done, total)
         self.rows[split] = files.rows
         return files.files
+
+    def _row(self, example: Example) -> tuple[bytes | None, list[Lost], RefusedError | None]:
+        """The line of an example, unless somebody it came from took their consent back since it was built."""
+        reason = next((self.withdrawn[source] for source in example.sources if source in self.withdrawn), None)
+        if reason is None:
+            return make_row(example, self.made)
+        return None, [], RefusedError(reason, "a person it came from does not allow it any more")
 
     def _list(
         self,
@@ -221,10 +233,11 @@ class _Export:
         null: a chat template would write those nulls out. As ``json`` they are read back as they stand.
         """
         optional = self.made.optional
+        unknown = self.container == "tfrecord"  # to `datasets`
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
         columns = {**self.made.columns, **optional, **self.choice.extra}
-        if self.container == "csv":
+        if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())
         return "\n".join(
@@ -234,12 +247,10 @@ class _Export:
                 f"size_categories:\n- {_size_category(rows)}",
                 f"task_categories:\n- {'sentence-similarity' if self.made.texts else 'text-generation'}",
                 f"tags:\n- tracemill\n- {self.made.name}",
-                "configs:",
-                "- config_name: default",
-                "  data_files:",
+                *([] if unknown else ["configs:", "- config_name: default", "  data_files:"]),
                 *(
                     line
-                    for split, files in written.items()
+                    for split, files in ({} if unknown else written).items()
                     for line in (f"  - split: {split}", "    path:", *(f"    - {file.path}" for file in files))
                 ),
                 *(["dataset_info:", "  features:"] if columns else []),
@@ -250,8 +261,12 @@ class _Export:
                 "",
                 f"{self.made.summary}. {rows:,} rows: {', '.join(f'{n:,} {split}' for split, n in self.rows.items())}.",
                 "",
-                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold. Load it with",
-                "`datasets.load_dataset` on this folder (`datasets` 4.7 or newer).",
+                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold.",
+                *(
+                    []
+                    if unknown
+                    else ["Load it with `datasets.load_dataset` on this folder (`datasets` 4.7 or newer)."]
+                ),
                 "",
             ]
         )
