@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.dataset.support import calls, interaction, list_store, result, reward, says, user
+from tests.export import tfrecords
 from tracemill.core.errors import ExportError
 from tracemill.core.examples import ExportManifest
 from tracemill.core.records import AnyRecord
@@ -155,6 +156,22 @@ def test_csv_cells_are_safe_and_empty_where_nothing_is_known(version: Version, t
             }
             for row in read
         ]
+        assert found == expected(version, split, "supervised", NAMES)
+
+
+def test_tfrecord_has_features_of_them(version: Version, tmp_path: Path) -> None:
+    pytest.importorskip("google_crc32c")
+    export_version(version, "gemini", tmp_path, container="tfrecord", columns=NAMES)
+    for split in version.splits():
+        read = [tfrecords.features(record) for record in tfrecords.records(tmp_path / f"{split}.tfrecord")]
+        found = []
+        for row in read:
+            words = {name: row[name][0] for name in ("cost_usd", "platform") if name in row}
+            texts = {name: value.decode() for name, value in words.items() if isinstance(value, bytes)}
+            cost = json.loads(texts["cost_usd"]) if "cost_usd" in texts else None
+            found.append(
+                dict(zip(NAMES, [row["turns"][0], cost, bool(row["success"][0]), texts["platform"]], strict=True))
+            )
         assert found == expected(version, split, "supervised", NAMES)
 
 
