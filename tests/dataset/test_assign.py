@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from tests.dataset.support import record_id
 from tracemill.core.examples import FeatureValue
 from tracemill.core.ids import id_bytes, microseconds
-from tracemill.dataset.assign import Values, balanced, by_time, cuts_at_shares, held_out, moment, strata
+from tracemill.dataset.assign import (
+    Members,
+    Values,
+    balanced,
+    by_time,
+    cuts_at_shares,
+    held_out,
+    members,
+    moment,
+    strata,
+)
 from tracemill.dataset.splitting import fold_shares
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -27,23 +37,32 @@ def smallest(counts: dict[int, dict[int, int]]) -> dict[int, bytes]:
     return {root: id_bytes(record_id(f"group {root}")) for root in counts}
 
 
+def pairs(counts: dict[int, dict[int, int]]) -> dict[int, Members]:
+    return members((root, stratum) for root, held in counts.items() for stratum, n in held.items() for _ in range(n))
+
+
+@given(groups)
+def test_members_are_counted(counts: dict[int, dict[int, int]]) -> None:
+    assert pairs(counts) == {root: tuple(sorted(held.items())) for root, held in counts.items()}
+
+
 @given(groups, st.integers(0, 3), st.randoms(use_true_random=False))
 def test_every_group_goes_to_one_split_in_any_order(
     counts: dict[int, dict[int, int]], seed: int, order: random.Random
 ) -> None:
-    found = balanced(smallest(counts), counts, seed, SHARES)
+    found = balanced(smallest(counts), pairs(counts), seed, SHARES)
     assert set(found) == set(counts)
     assert set(found.values()) <= set(SHARES)
     shuffled = {root: counts[root] for root in order.sample(list(counts), len(counts))}
-    assert balanced(smallest(shuffled), shuffled, seed, SHARES) == found
+    assert balanced(smallest(shuffled), pairs(shuffled), seed, SHARES) == found
 
 
 @given(groups)
 def test_the_names_of_groups_do_not_matter(counts: dict[int, dict[int, int]]) -> None:
-    found = balanced(smallest(counts), counts, 0, SHARES)
-    renamed = {1000 - root: members for root, members in counts.items()}
+    found = balanced(smallest(counts), pairs(counts), 0, SHARES)
+    renamed = {1000 - root: held for root, held in counts.items()}
     ids = {1000 - root: raw for root, raw in smallest(counts).items()}
-    assert balanced(ids, renamed, 0, SHARES) == {1000 - root: split for root, split in found.items()}
+    assert balanced(ids, pairs(renamed), 0, SHARES) == {1000 - root: split for root, split in found.items()}
 
 
 @given(st.lists(st.integers(0, 2), max_size=60), st.sampled_from([SHARES, {"a": 0.5, "b": 0.5}, fold_shares(5)]))
@@ -52,7 +71,7 @@ def test_groups_of_one_are_as_close_to_the_shares_as_whole_numbers_can_be(
 ) -> None:
     """Of single interactions each stratum is apportioned as by Webster's method, which keeps quota here."""
     counts = {root: {kind: 1} for root, kind in enumerate(kinds)}
-    found = balanced(smallest(counts), counts, 0, shares)
+    found = balanced(smallest(counts), pairs(counts), 0, shares)
     had = Counter((found[root], kind) for root, kind in enumerate(kinds))
     for kind, total in Counter(kinds).items():
         for name, share in shares.items():
@@ -63,9 +82,9 @@ def _misfit(found: dict[int, str], counts: dict[int, dict[int, int]], shares: di
     """χ² of the strata over the splits."""
     totals: Counter[int] = Counter()
     had: Counter[tuple[str, int]] = Counter()
-    for root, members in counts.items():
-        totals.update(members)
-        had.update({(found[root], stratum): count for stratum, count in members.items()})
+    for root, held in counts.items():
+        totals.update(held)
+        had.update({(found[root], stratum): count for stratum, count in held.items()})
     return math.fsum(
         (had[name, stratum] - share * total) ** 2 / (share * total)
         for name, share in shares.items()
@@ -81,12 +100,12 @@ def test_balanced_is_far_better_than_drawn() -> None:
     }
     ids = smallest(counts)
     drawn = [_misfit(held_out(ids, seed, SHARES), counts, SHARES) for seed in range(40)]
-    assert _misfit(balanced(ids, counts, 0, SHARES), counts, SHARES) < min(drawn) / 2
+    assert _misfit(balanced(ids, pairs(counts), 0, SHARES), counts, SHARES) < min(drawn) / 2
 
 
 def test_a_split_of_no_share_gets_nothing() -> None:
     counts = {root: {0: 1} for root in range(9)}
-    assert set(balanced(smallest(counts), counts, 0, {"a": 1.0, "b": 0.0}).values()) == {"a"}
+    assert set(balanced(smallest(counts), pairs(counts), 0, {"a": 1.0, "b": 0.0}).values()) == {"a"}
 
 
 @given(groups, groups)

@@ -10,15 +10,18 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import TypeAlias
 
 from tracemill.core.examples import FeatureValue
 from tracemill.core.ids import id_text
 from tracemill.dataset.split import draw_split
 
-Values = tuple[FeatureValue | None, ...]
+Values: TypeAlias = tuple[FeatureValue | None, ...]
+Members: TypeAlias = tuple[tuple[int, int], ...]
+"""How many interactions of which strata a group has: (stratum, count), by stratum."""
 FEW_VALUES = 8
 """Different numbers up to which each is a stratum of its own; more are cut at their quartiles."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,34 +33,44 @@ def held_out(smallest: Mapping[int, bytes], seed: int, shares: Mapping[str, floa
 
 
 def balanced(
-    smallest: Mapping[int, bytes], counts: Mapping[int, Mapping[int, int]], seed: int, shares: Mapping[str, float]
+    smallest: Mapping[int, bytes], counts: Mapping[int, Members], seed: int, shares: Mapping[str, float]
 ) -> dict[int, str]:
     """Groups to splits so that every stratum has about its share in every split.
 
-    ``counts`` has for each group how many interactions of each stratum it holds. Groups are taken from the largest to the
+    ``counts`` has for each group how many interactions it holds of each of its strata. Groups are taken from the largest to the
     smallest, equal ones by a hash of seed and smallest record id, and each goes where Pearson's
     χ² = Σ (had − wanted)² / wanted over splits and strata grows least: a greedy search, as exact shares are a partition
     problem (NP-hard). Equally good splits are taken by name.
     """
     totals: Counter[int] = Counter()
-    for members in counts.values():
-        totals.update(members)
+    for held in counts.values():
+        totals.update(dict(held))
     names = sorted(name for name, share in shares.items() if share > 0)
     wanted = {(name, stratum): shares[name] * total for name in names for stratum, total in totals.items()}
     had: Counter[tuple[str, int]] = Counter()
-    order = sorted(counts, key=lambda root: (-sum(counts[root].values()), _drawn(seed, smallest[root])))
+    order = sorted(counts, key=lambda root: (-sum(count for _, count in counts[root]), _drawn(seed, smallest[root])))
     found: dict[int, str] = {}
     for root in order:
         group = counts[root]
         growth = {
             name: math.fsum(
                 (2 * count * (had[name, stratum] - wanted[name, stratum]) + count * count) / wanted[name, stratum]
-                for stratum, count in group.items()
+                for stratum, count in group
             )
             for name in names
         }
         found[root] = chosen = min(names, key=lambda name: (round(growth[name], 9), name))
-        had.update({(chosen, stratum): count for stratum, count in group.items()})
+        had.update({(chosen, stratum): count for stratum, count in group})
+    return found
+
+
+def members(strata_of_groups: Iterable[tuple[int, int]]) -> dict[int, Members]:
+    """What each group has, of the group and the stratum of every interaction. Equal ones are one object: most are."""
+    found: dict[int, Members] = {}
+    known: dict[Members, Members] = {}
+    for (root, stratum), count in Counter(strata_of_groups).items():
+        grown = tuple(sorted((*found.get(root, ()), (stratum, count))))
+        found[root] = known.setdefault(grown, grown)
     return found
 
 

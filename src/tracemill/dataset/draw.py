@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tracemill.core.examples import SplitShare
 from tracemill.core.ids import microseconds
-from tracemill.dataset.assign import balanced, by_time, cuts_at_shares, held_out, moment
+from tracemill.dataset.assign import balanced, by_time, cuts_at_shares, held_out, members, moment
 from tracemill.dataset.features import FEATURES
 from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.recipe import Recipe
@@ -32,7 +32,6 @@ def draw_splits(ledger: Ledger, recipe: Recipe) -> Drawn:
     splitting = recipe.splitting
     smallest = ledger.smallest()
     stratum, names = ledger.strata()
-    counts = ledger.counts(stratum)
     begins: list[tuple[str, int | None]] = []
     splits: Mapping[int, str | None]
     if splitting.method == "time":
@@ -41,13 +40,14 @@ def draw_splits(ledger: Ledger, recipe: Recipe) -> Drawn:
     elif splitting.method == "hold_out":
         splits = held_out(smallest, recipe.seed, recipe.split)
     else:
-        splits = balanced(smallest, counts, recipe.seed, recipe.split)
+        splits = balanced(smallest, members(ledger.strata_of_groups(stratum)), recipe.seed, recipe.split)
     ledger.settle(splits)
-    held: dict[str | None, Counter[int]] = {}
-    for root, members in counts.items():
-        held.setdefault(splits[root], Counter()).update(members)
+    held: dict[str | None, Counter[int]] = {split: Counter() for split in (None, *recipe.split)}
+    sizes: Counter[int] = Counter()
+    for root, number in ledger.strata_of_groups(stratum):
+        held[splits[root]][number] += 1
+        sizes[root] += 1
     shares = _shares(recipe, Counter(splits.values()), held, _shown(recipe.splitting, names), begins)
-    sizes = {root: sum(members.values()) for root, members in counts.items()}
     return Drawn(len(smallest), shares, _notes(recipe, splits, sizes, shares))
 
 
@@ -78,18 +78,17 @@ def _shares(
     begins: list[tuple[str, int | None]],
 ) -> dict[str, SplitShare]:
     """What each split of the recipe holds; ``held`` counts by split and stratum."""
-    total = sum(members.total() for split, members in held.items() if split is not None)
+    total = sum(counted.total() for split, counted in held.items() if split is not None)
     moments = {name: moment(at) for name, at in begins if at is not None}
     found = {}
     for split in sorted(recipe.split):
-        members = held.get(split, Counter[int]())
         by_stratum: Counter[str] = Counter()
-        for stratum, number in members.items():
+        for stratum, number in held[split].items():
             by_stratum[names[stratum]] += number
         found[split] = SplitShare(
             groups=groups.get(split, 0),
-            interactions=members.total(),
-            share=round(members.total() / total, 6) if total else 0.0,
+            interactions=held[split].total(),
+            share=round(held[split].total() / total, 6) if total else 0.0,
             wanted=None if recipe.splitting.cuts else round(recipe.split[split], 6),
             begins=moments.get(split),
             strata=dict(sorted(by_stratum.items())) if recipe.splitting.by else {},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tracemill.core.ids import id_bytes, id_text
@@ -99,14 +99,11 @@ class Ledger:
         places = {name: place for place, name in enumerate(names)}
         return [places.get(words.get(number, ()), -1) for number in self._combinations.values()], names
 
-    def counts(self, stratum: Sequence[int]) -> dict[int, dict[int, int]]:
-        """How many selected interactions of each stratum every group has; ``stratum`` as :meth:`strata` gives it."""
-        found: dict[int, dict[int, int]] = {}
+    def strata_of_groups(self, stratum: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """The group and the stratum of every selected interaction; ``stratum`` as :meth:`strata` gives it."""
         for number, combination in enumerate(self.drawn_by):
             if self.selected[number]:
-                counts = found.setdefault(self.groups.root(number), {})
-                counts[stratum[combination]] = counts.get(stratum[combination], 0) + 1
-        return found
+                yield self.groups.root(number), stratum[combination]
 
     def settle(self, splits: Mapping[int, str | None]) -> None:
         """Keep the split of every group, by its root; None for groups that are in none."""
