@@ -1,7 +1,7 @@
 """Writing an export: the files of each split, a list of what rows lack, and what the export is.
 
-Every file is whole or absent, and ``export.json`` comes last: a folder without it is an export that was interrupted. Rows
-are checked as the bytes they will be (:mod:`tracemill.export.check`); one that fails is listed and not written.
+All files are written beside their place and moved there together (:mod:`tracemill.export.placing`). Rows are checked as the
+bytes they will be (:mod:`tracemill.export.check`); one that fails is listed and not written.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ import msgspec
 from tracemill.core.errors import ExportError
 from tracemill.core.examples import DatasetFile, Example, ExportManifest, Loss
 from tracemill.core.steps import Progress
-from tracemill.dataset.files import WholeFile, locked, sync_folder, write_whole
+from tracemill.dataset.erase import EXPORT
+from tracemill.dataset.files import WholeFile, locked, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
 from tracemill.export.containers import CONTAINERS, SplitFiles, is_split_file
 from tracemill.export.formats import FORMATS
 from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
 from tracemill.export.losses import Lost, RefusedError
+from tracemill.export.placing import drafted, put_in_place
 from tracemill.export.rows import Format
+from tracemill.export.tokenizer import ChatTokenizer
+from tracemill.export.tokens import TokenCheck
 
-EXPORT = "export.json"
 LOSSES = "losses.jsonl"
 CARD = "README.md"
 INFO = "dataset_info.json"
@@ -46,6 +49,10 @@ class ExportReport:
         """Rows of all splits."""
         return sum(self.manifest.rows.values())
 
+    def files(self, split: str) -> list[DatasetFile]:
+        """The files that hold the rows of a split, in order."""
+        return [file for file in self.manifest.files if is_split_file(file.path, [split])]
+
 
 def export_version(
     version: Version,
@@ -54,14 +61,20 @@ def export_version(
     *,
     container: str = "jsonl",
     shard_bytes: int | None = None,
+    tokenizer: Path | None = None,
+    max_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
     ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
-    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. The same version, format,
-    container and size give the same bytes. Raises ExportError for a format or container nobody knows and for a version
-    that has no examples it is made of; DatasetError when the version is damaged or another process writes the same folder.
+    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``tokenizer`` is a folder with
+    the tokenizer and the chat template of a model (:mod:`tracemill.export.tokens`): rows are the same with it, but are
+    counted, and what the model would not see of them is listed; ``max_tokens`` is where its trainer cuts off. The same
+    version, format, container, size and tokenizer give the same bytes.
+
+    Raises ExportError for a format, container or tokenizer that is none and for a version that has no examples the format is
+    made of; DatasetError when the version is damaged or another process writes the same folder.
     """
     made = FORMATS.get(format)
     if made is None:
@@ -72,6 +85,7 @@ def export_version(
         raise ExportError(f"no container {container!r}", hint=f"Containers: {', '.join(CONTAINERS)}.")
     if shard_bytes is not None and shard_bytes < 1:
         raise ExportError(f"a shard of {shard_bytes} bytes holds no row", hint="Give a size of at least one byte.")
+    tokens = _token_check(made, tokenizer, max_tokens)
     tag = str(made.example.__struct_config__.tag)
     if not version.count(type=tag):
         raise ExportError(f"{version.reference} has no {tag} examples to export as {format}", hint=_instead(version))
@@ -79,7 +93,16 @@ def export_version(
         ending = "" if container == "jsonl" else f"-{container}"
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, to, container, shard_bytes, progress).run()
+        return _Export(version, made, to, container, shard_bytes, tokens, progress).run()
+
+
+def _token_check(made: Format, tokenizer: Path | None, max_tokens: int | None) -> TokenCheck | None:
+    if max_tokens is not None and (tokenizer is None or max_tokens < 1):
+        told = "needs a tokenizer" if tokenizer is None else "has to be one token at least"
+        raise ExportError(
+            f"a limit of {max_tokens} tokens {told}", hint="Give a tokenizer's folder and a number above 0."
+        )
+    return None if tokenizer is None else TokenCheck(made, ChatTokenizer(tokenizer), max_tokens)
 
 
 def _instead(version: Version) -> str:
@@ -98,8 +121,10 @@ class _Export:
         to: Path,
         container: str,
         shard_bytes: int | None,
+        tokens: TokenCheck | None,
         progress: Progress | None,
     ) -> None:
+        self.tokens = tokens
         self.version, self.made, self.to, self.progress = version, made, to, progress
         self.container, self.shard_bytes = container, shard_bytes
         self.tag = str(made.example.__struct_config__.tag)
@@ -116,21 +141,24 @@ class _Export:
             for path in self.to.iterdir()
             if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, splits)
         }
-        (self.to / EXPORT).unlink(missing_ok=True)
+        with drafted(self.to) as draft:
+            manifest = self._write(draft, splits)
+            put_in_place(self.to, stale)
+        return ExportReport(self.to, manifest)
+
+    def _write(self, draft: Path, splits: Sequence[str]) -> ExportManifest:
         written: dict[str, list[DatasetFile]] = {}
-        with WholeFile(self.to / LOSSES) as losses:
+        with WholeFile(draft / LOSSES) as losses:
             for split in splits:
                 if self.version.count(split, self.tag):
-                    written[split] = self._split(split, losses)
+                    written[split] = self._split(draft, split, losses)
         files = [file for shards in written.values() for file in shards]
         written = {split: shards for split, shards in written.items() if self.rows[split]}  # those that can be loaded
         if self.made.name in LLAMA_FACTORY and self.container == "jsonl":
             info = dataset_info(self.version.name, self.made.name, written)
-            files.append(write_whole(self.to / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n"))
+            files.append(write_whole(draft / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n"))
         files.append(losses.describe())
-        files.append(write_whole(self.to / CARD, self._card(written).encode()))
-        for path in stale - {self.to / file.path for file in files}:
-            path.unlink()
+        files.append(write_whole(draft / CARD, self._card(written).encode()))
         manifest = ExportManifest(
             format=self.made.name,
             container=self.container,
@@ -142,20 +170,21 @@ class _Export:
             refused=dict(sorted(self.refused.items())),
             losses=dict(sorted(self.lost.items())),
             files=sorted(files, key=lambda file: file.path),
+            tokens=None if self.tokens is None else self.tokens.statistics(),
         )
-        sync_folder(self.to)
-        write_whole(self.to / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
-        sync_folder(self.to)
-        return ExportReport(self.to, manifest)
+        write_whole(draft / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
+        return manifest
 
-    def _split(self, split: str, losses: WholeFile) -> list[DatasetFile]:
+    def _split(self, draft: Path, split: str, losses: WholeFile) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
         columns = {**self.made.columns, **self.made.optional}
-        with SplitFiles(self.to, split, self.container, columns, self.shard_bytes) as files:
+        with SplitFiles(draft, split, self.container, columns, self.shard_bytes) as files:
             for example in self.version.examples(split, self.tag):
                 row, lost, refused = make_row(example, self.made)
                 if row is not None:
                     files.write_row(row)
+                    if self.tokens is not None:
+                        lost += self.tokens.look_at(split, row)
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
                 self._list(split, example, files.rows, lost, refused, losses)
                 self.done += 1

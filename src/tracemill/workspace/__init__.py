@@ -256,13 +256,27 @@ class Workspace:
         *,
         container: str = "jsonl",
         shard_bytes: int | None = None,
+        tokenizer: Path | None = None,
+        max_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write a dataset version in a trainer's format, as JSON lines or in another container, in files of a size."""
+        """Write a dataset version in a trainer's format, as JSON lines or in another container, in files of a size.
+
+        With a tokenizer's folder, rows are counted as a model reads them, and what it would not see is listed.
+        """
         if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
             note_external(self.path, to)
         version = self.dataset(reference)
-        report = export_version(version, format, to, container=container, shard_bytes=shard_bytes, progress=progress)
+        report = export_version(
+            version,
+            format,
+            to,
+            container=container,
+            shard_bytes=shard_bytes,
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
+            progress=progress,
+        )
         self.audit("dataset.export", reference, format=format, rows=report.rows)
         return report
 
