@@ -24,15 +24,23 @@ from tests.export.test_real_formats import (
     read_sharegpt,
     read_sharegpt_preference,
 )
-from tracemill.core.examples import DatasetFile, Example, Loss
+from tracemill.core.examples import (
+    ActionExample,
+    DatasetFile,
+    Example,
+    ExportManifest,
+    Loss,
+    RetrievalExample,
+    RewardExample,
+)
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.dataset.build import build_version
 from tracemill.dataset.history import split_tail
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import Version
-from tracemill.export.containers import CONTAINERS
+from tracemill.export.containers import CONTAINERS, SplitFiles
 from tracemill.export.formats import FORMATS
-from tracemill.export.write import ExportReport, export_version
+from tracemill.export.write import ExportReport, export_version, make_row
 
 WITHOUT_IDS = ("sharegpt", "sharegpt-preference", "sharegpt-kto", "alpaca", "gemini")
 Told = list[tuple[str, str, str, str, list[tuple[str, str, Any]]]]
@@ -144,6 +152,14 @@ SAID: dict[str, Callable[[dict[str, Any]], Told]] = {
     "alpaca": without_ids(read_alpaca),
     "gemini": without_ids(read_gemini),
     "atif": of_atif,
+    "conversation-example": lambda row: told(row["conversation_example"]["messages"]),
+    **dict.fromkeys(("next-action", "reward"), of_sides("prompt", "completion")),
+    "agent-execution": lambda row: told(
+        [
+            *row["training_example"]["context"]["messages"],
+            row["training_example"]["expected_output"]["message"],
+        ]
+    ),
 }
 
 
@@ -215,6 +231,11 @@ def embedded(name: str, example: Example) -> dict[str, str]:
     return {**texts, "positive": sides["chosen"], "negative": sides["rejected"]}
 
 
+TAGS = ("supervised", "labelled", "preference", "trajectory_preference")
+BUILT = [name for name in FORMATS if tag_of(name) in TAGS]
+OTHERS = [name for name in FORMATS if name not in BUILT]
+
+
 @pytest.fixture(scope="module")
 def plain(versions: dict[str, Version], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ExportReport]:
     """A format's export as JSON lines, made once."""
@@ -240,7 +261,7 @@ def refusals(name: str, examples: list[Example]) -> dict[str, int]:
     return {}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", BUILT)
 def test_every_trajectory_is_a_row_or_refused_and_says_what_it_said(
     name: str, versions: dict[str, Version], plain: Callable[[str], ExportReport]
 ) -> None:
@@ -273,7 +294,7 @@ def test_every_trajectory_is_a_row_or_refused_and_says_what_it_said(
 
 
 @pytest.mark.parametrize("container", [container for container in CONTAINERS if container != "jsonl"])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", BUILT)
 def test_every_container_holds_the_same_rows(
     name: str, container: str, versions: dict[str, Version], plain: Callable[[str], ExportReport], tmp_path: Path
 ) -> None:
@@ -289,3 +310,63 @@ def test_every_container_holds_the_same_rows(
     assert sum(shard.rows for shard in shards) == report.manifest.rows["train"]
     if name == "openai-chat":
         assert len(shards) > 3
+
+
+# -- actions, scores and retrieved passages, of which the trajectories themselves say nothing
+
+
+def as_example(name: str, record: Interaction, number: int) -> ActionExample | RewardExample | RetrievalExample:
+    """A trajectory as the example of a format: its last answer is the action, or was scored."""
+    common: dict[str, Any] = {"id": record.id, "sources": [record.id], "signal": "s"}
+    messages, _ = split_tail(record.messages)
+    if tag_of(name) == "retrieval":
+        results = [message["content"] for message in messages if message["role"] == "tool"]
+        query = next(message["content"] for message in messages if message["role"] == "user")
+        return RetrievalExample(**common, query=query, positive=f"passage {number}", negative=(results or ["none"])[-1])
+    sides: dict[str, Any] = {"prompt": messages[:-1], "completion": messages[-1:]}
+    if tag_of(name) == "reward":
+        return RewardExample(**common, **sides, score=number / 200, score_name="helpful")
+    return ActionExample(**common, **sides, action="answer", state={"number": number}, outcome={"success": True})
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_documents_of_agents_hold_every_trajectory(name: str, interactions: list[Interaction], tmp_path: Path) -> None:
+    made = FORMATS[name]
+    columns = {**made.columns, **made.optional}
+    examples = [as_example(name, record, number) for number, record in enumerate(interactions)]
+    written = []
+    for number, example in enumerate(examples):
+        data, lost, refused = make_row(example, made)
+        assert data is not None, refused
+        row = json.loads(data)
+        written.append(row)
+        if isinstance(example, RetrievalExample):
+            texts = {"anchor": example.query, "positive": example.positive, "negative": example.negative}
+            assert row == {key: texts[key] for key in made.columns}
+            assert [entry.path for entry in lost] == (["/negative"] if name == "retrieval-pairs" else [])
+            continue
+        assert SAID[name](row) == told([*example.prompt, *example.completion])
+        assert lost == []
+        if name == "reward":
+            assert (row["score"], row["score_name"]) == (number / 200, "helpful")
+        if name == "agent-execution":
+            assert row["training_example"]["context"]["current_state"] == {"number": number}
+    assert len(written) == 200
+    for container in CONTAINERS:
+        folder = tmp_path / container
+        folder.mkdir()
+        with SplitFiles(folder, "train", container, columns, 300_000) as out:
+            for row in written:
+                out.write_row(msgspec.json.encode(row))
+        manifest = ExportManifest(
+            format=name,
+            container=container,
+            dataset="d",
+            version="v1",
+            manifest_sha256="",
+            rows={"train": out.rows},
+            refused={},
+            losses={},
+            files=out.files,
+        )
+        assert READERS.get(container, lines)(ExportReport(folder, manifest), "train") == written

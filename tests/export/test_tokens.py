@@ -10,18 +10,20 @@ import msgspec
 import pytest
 
 from tests.dataset.support import calls, feedback, interaction, list_store, result, says, tau_bench
+from tests.export.test_check import GOOD
 from tests.export.test_consumers import TOOLS
 from tests.export.test_containers import preferences
 from tests.export.tokenizers_made import CHATML, FORGETFUL, MARKED, STRICT, save_tokenizer
 from tracemill.core.errors import ExportError
-from tracemill.core.examples import ExportManifest, TokenCounts
+from tracemill.core.examples import ActionExample, ExportManifest, RetrievalExample, RewardExample, TokenCounts
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import Version
 from tracemill.export.formats import FORMATS
 from tracemill.export.tokenizer import ChatTokenizer
-from tracemill.export.write import ExportReport, export_version
+from tracemill.export.tokens import TokenCheck, _with_objects
+from tracemill.export.write import ExportReport, export_version, make_row
 
 pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
 
@@ -252,7 +254,10 @@ def some(records: list[AnyRecord]) -> list[AnyRecord]:
     return [record for record in records if record.id in kept or getattr(record, "interaction_id", None) in kept]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+TAGS = ("supervised", "labelled", "preference", "trajectory_preference")
+
+
+@pytest.mark.parametrize("name", [name for name, made in FORMATS.items() if made.example.__struct_config__.tag in TAGS])
 def test_every_format_is_counted(name: str, shared_data: Path, tmp_path: Path) -> None:
     """With a template that shows everything, nothing is listed for real rows but what the format itself loses."""
     tag = str(FORMATS[name].example.__struct_config__.tag)
@@ -270,3 +275,29 @@ def test_every_format_is_counted(name: str, shared_data: Path, tmp_path: Path) -
     assert found.sequences == texts * report.rows
     assert 0 < found.loss_tokens <= found.tokens
     assert found.longest <= found.tokens
+
+
+@pytest.mark.parametrize("name", ["next-action", "agent-execution", "reward", "retrieval-pairs", "retrieval-triplets"])
+def test_rows_of_agents_are_counted(name: str, tmp_path: Path) -> None:
+    made, example = FORMATS[name], dict(GOOD)[name]
+    data, _, refused = make_row(example, made)
+    assert data is not None, refused
+    folder = save_tokenizer(tmp_path, WORDS, CHATML)
+    tokenizer = ChatTokenizer(folder)
+    check = TokenCheck(made, tokenizer, None)
+    found = {(entry.reason, entry.path) for entry in check.look_at("train", data)}
+    counted = check.statistics().splits["train"]
+    if isinstance(example, RetrievalExample):
+        texts = [example.query, example.positive, example.negative or ""][: len(made.columns)]
+        lengths = [len(tokenizer.encode(text).ids) for text in texts]
+        assert (counted.sequences, counted.tokens, counted.loss_tokens) == (len(texts), sum(lengths), sum(lengths))
+    else:
+        assert isinstance(example, (ActionExample, RewardExample))
+        whole = [_with_objects(message) for message in [*example.prompt, *example.completion]]
+        template = tokenizer.template(tools=True)
+        text = template.render(whole, example.tools).text
+        prompt = template.render(whole[: len(example.prompt)], example.tools, prompt=True).text
+        lengths = [len(tokenizer.encode(part).ids) for part in (prompt, text)]
+        assert text.startswith(prompt)
+        assert (counted.sequences, counted.tokens, counted.loss_tokens) == (1, lengths[1], lengths[1] - lengths[0])
+    assert found == set()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _FORMATS = (
     "openai-chat, openai-preference, trl-sft, trl-prompt-completion, trl-dpo, trl-kto, sharegpt, sharegpt-preference, "
     "sharegpt-kto, alpaca, axolotl, gemini, mistral, together, together-preference, embedding-pairs, embedding-triplets, "
-    "atif, trajectory-preference"
+    "atif, trajectory-preference, next-action, agent-execution, conversation-example, reward, retrieval-pairs, "
+    "retrieval-triplets"
 )
 """Written out, so that the command line starts without what makes rows; a test compares it with what there is."""
 Reference = Annotated[str, typer.Argument(help="name, or name@v2.")]

@@ -59,12 +59,13 @@ class TokenCheck:
         self._made, self._tokenizer, self._max = made, tokenizer, max_tokens
         self._special = re.compile("|".join(map(re.escape, tokenizer.special)) or "(?!)")
         self._splits: dict[str, dict[str, int]] = {}
-        if not made.texts:
+        self._texts_only = made.texts or not made.sides
+        if not self._texts_only:
             tokenizer.template(tools=False)  # or say at once that there is none
 
     def statistics(self) -> TokenStatistics:
         """The numbers so far."""
-        if self._made.texts:
+        if self._texts_only:
             mask = "text"
         elif any(side == "prompt" for side in self._sides()):
             mask = "completion"
@@ -78,7 +79,7 @@ class TokenCheck:
         counts = self._splits.setdefault(split, dict.fromkeys(TokenCounts.__struct_fields__, 0))
         row = _decode(line)
         try:
-            counted = self._texts(row) if self._made.texts else self._conversations(row)
+            counted = self._texts(row) if self._texts_only else self._conversations(row)
         except RefusedError as refused:
             counts["unread"] += 1
             return [Lost("", refused.reason, refused.detail)]

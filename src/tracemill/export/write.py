@@ -64,14 +64,16 @@ def export_version(
     tokenizer: Path | None = None,
     max_tokens: int | None = None,
     progress: Progress | None = None,
+    withdrawn: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
     ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
     ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``tokenizer`` is a folder with
     the tokenizer and the chat template of a model (:mod:`tracemill.export.tokens`): rows are the same with it, but are
-    counted, and what the model would not see of them is listed; ``max_tokens`` is where its trainer cuts off. The same
-    version, format, container, size and tokenizer give the same bytes.
+    counted, and what the model would not see of them is listed; ``max_tokens`` is where its trainer cuts off. ``withdrawn``
+    are records that may not be used any more, each with the reason: rows they are a source of are refused. The same
+    version, format, container, size, tokenizer and withdrawn records give the same bytes.
 
     Raises ExportError for a format, container or tokenizer that is none and for a version that has no examples the format is
     made of; DatasetError when the version is damaged or another process writes the same folder.
@@ -93,7 +95,7 @@ def export_version(
         ending = "" if container == "jsonl" else f"-{container}"
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, to, container, shard_bytes, tokens, progress).run()
+        return _Export(version, made, to, container, shard_bytes, tokens, progress, withdrawn or {}).run()
 
 
 def _token_check(made: Format, tokenizer: Path | None, max_tokens: int | None) -> TokenCheck | None:
@@ -123,8 +125,10 @@ class _Export:
         shard_bytes: int | None,
         tokens: TokenCheck | None,
         progress: Progress | None,
+        withdrawn: Mapping[str, str],
     ) -> None:
         self.tokens = tokens
+        self.withdrawn = withdrawn
         self.version, self.made, self.to, self.progress = version, made, to, progress
         self.container, self.shard_bytes = container, shard_bytes
         self.tag = str(made.example.__struct_config__.tag)
@@ -180,7 +184,7 @@ class _Export:
         columns = {**self.made.columns, **self.made.optional}
         with SplitFiles(draft, split, self.container, columns, self.shard_bytes) as files:
             for example in self.version.examples(split, self.tag):
-                row, lost, refused = make_row(example, self.made)
+                row, lost, refused = self._row(example)
                 if row is not None:
                     files.write_row(row)
                     if self.tokens is not None:
@@ -192,6 +196,13 @@ class _Export:
                     self.progress(f"export {self.made.name}", self.done, total)
         self.rows[split] = files.rows
         return files.files
+
+    def _row(self, example: Example) -> tuple[bytes | None, list[Lost], RefusedError | None]:
+        """The line of an example, unless somebody it came from took their consent back since it was built."""
+        reason = next((self.withdrawn[source] for source in example.sources if source in self.withdrawn), None)
+        if reason is None:
+            return make_row(example, self.made)
+        return None, [], RefusedError(reason, "a person it came from does not allow it any more")
 
     def _list(
         self,
