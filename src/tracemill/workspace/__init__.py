@@ -271,11 +271,14 @@ class Workspace:
         shard_bytes: int | None = None,
         fold: int | None = None,
         columns: Sequence[str] = (),
+        tokenizer: Path | None = None,
+        max_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write a dataset version in a trainer's format, as JSON lines or in another container, in files of a size.
 
-        ``fold`` and ``columns`` as for :func:`tracemill.export.write.export_version`.
+        ``fold`` and ``columns`` as for :func:`tracemill.export.write.export_version`. With a tokenizer's folder, rows are
+        counted as a model reads them, and what it would not see is listed.
         """
         if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
             note_external(self.path, to)
@@ -288,6 +291,8 @@ class Workspace:
             shard_bytes=shard_bytes,
             fold=fold,
             columns=columns,
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
             progress=progress,
             withdrawn=self.consenting.withdrawn(version),
         )
