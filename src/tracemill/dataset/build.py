@@ -29,6 +29,7 @@ from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import mark_duplicates
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
 from tracemill.feedback.executions import find_executions
@@ -93,7 +94,7 @@ class _Build:
         version = self._existing(digest)
         new = version is None
         if version is None:
-            version = self._write(ledger, parts, unmatched, digest, resumed)
+            version = self._write(ledger, parts, unmatched, digest, resumed, attachments)
         self._clean_up()
         return Built(version, new)
 
@@ -156,15 +157,24 @@ class _Build:
         return None
 
     def _write(
-        self, ledger: Ledger, parts: Sequence[Shard], unmatched: dict[str, str], digest: str, resumed: int
+        self,
+        ledger: Ledger,
+        parts: Sequence[Shard],
+        unmatched: dict[str, str],
+        digest: str,
+        resumed: int,
+        attachments: Attachments,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
+        turn_runs: list[Path] = []
+        if self.recipe.reads_conversations():
+            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
         groups = ledger.draw_splits(self.recipe.seed, self.recipe.split)
         merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress)
-        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work))
+        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work) + turn_runs)
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             name=self.recipe.name,

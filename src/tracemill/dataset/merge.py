@@ -150,6 +150,8 @@ class Merge:
                 left_out = dict(row.left_out)
                 if number in trials:
                     left_out["trials"] = trials[number]
+                if row.turn and "regenerations" in self.recipe.signals and not self.ledger.compared[number]:
+                    left_out["regenerations"] = "not_answered_again"
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
                 for record_id in row.attached:
                     fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))

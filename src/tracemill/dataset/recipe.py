@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct, field
@@ -36,9 +36,26 @@ from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, impor
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
-SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
-SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
-EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+SignalName: TypeAlias = Literal[
+    "supervised",
+    "labelled",
+    "edits",
+    "trials",
+    "regenerations",
+    "rephrases",
+    "recoveries",
+    "actions",
+    "decisions",
+    "overrides",
+    "checks",
+    "rewards",
+    "retrieval",
+]
+SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+"""Every signal there is."""
+DEFAULT_SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+"""Those of a recipe that names none: what somebody said or decided. The others read behaviour, and are weaker."""
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset(("actions", "decisions", "overrides"))
 """Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -96,7 +113,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to make a dataset version. Every field has a default, so ``Recipe()`` is a sensible recipe.
 
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
-    score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
+    score that compares trials of one task (``success`` compares the success flag instead, ``cost`` and ``duration`` those of
+    two successes). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
     share of each split, by sets of records that belong together, and ``seed`` draws them.
 
@@ -107,7 +125,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     source: Source = Source()
     steps: tuple[InteractionStep, ...] = ()
-    signals: tuple[SignalName, ...] = SIGNALS
+    signals: tuple[SignalName, ...] = DEFAULT_SIGNALS
     scales: dict[str, Scale] = field(default_factory=_default_scales)
     labelled_unit: Literal["trajectory", "turn"] = "trajectory"
     trial_score: str = "reward"
@@ -136,6 +154,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
         judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
         return judged or self.duplicates() is not None or bool(EXECUTION_SIGNALS & set(self.signals))
+
+    def reads_conversations(self) -> bool:
+        """Whether a signal compares the calls of one conversation."""
+        return bool({"regenerations", "rephrases"} & set(self.signals))
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
@@ -169,7 +191,7 @@ def _default(info: msgspec.structs.FieldInfo) -> Any:
 
 
 def default_recipe(name: str = "default") -> Recipe:
-    """The recipe used where none is given: every interaction, no step, every signal, 80/10/10."""
+    """The recipe used where none is given: every interaction, no step, the default signals, 80/10/10."""
     return Recipe(name=name)
 
 
