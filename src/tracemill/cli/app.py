@@ -10,6 +10,7 @@ import tracemill.cli.archive as archive
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
+import tracemill.cli.packages as packages
 import tracemill.cli.privacy as privacy
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
@@ -64,6 +65,7 @@ dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
+dataset.command()(packages.packages)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")

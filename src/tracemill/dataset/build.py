@@ -186,7 +186,7 @@ class _Build:
             examples={split: dict(sorted(types.items())) for split, types in sorted(merged.examples.items())},
             drops=dict(sorted(merged.drops.items())),
             changes=dict(sorted(merged.changes.items())),
-            notes=_notes(ledger, merged, self.recipe.split),
+            notes=[*_notes(ledger, merged, self.recipe.split), *merged.notes],
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
         )

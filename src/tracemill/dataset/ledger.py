@@ -6,6 +6,7 @@ Built from the columns of the shards. Interactions are numbered in the order the
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Ledger:
     superseded: bytearray = field(default_factory=bytearray)
     duplicate: bytearray = field(default_factory=bytearray)
     compared: bytearray = field(default_factory=bytearray)
+    times: array[int] = field(default_factory=lambda: array("q"))
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
     _splits: dict[int, str] = field(default_factory=dict)
@@ -92,6 +94,7 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
             ledger.ids.append(id_bytes(row.id))
             ledger.attached.extend(id_bytes(record_id) for record_id in (*row.attached, *row.executed))
             ledger.selected.append(row.dropped is None)
+            ledger.times.append(row.time)
             if row.spine:
                 end = row.spine[-DIGEST_BYTES:]
                 if ends.setdefault(end, number) != number:

@@ -32,6 +32,7 @@ from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.shards import Draft, Shard, decode_draft
 from tracemill.dataset.sort import RunWriter, grouped, merge_runs
 from tracemill.dataset.split import precedence
+from tracemill.dataset.weights import Weights
 
 BOTH_SIDES = 3
 FATES = "fates.jsonl"
@@ -51,6 +52,7 @@ class Merged:
     changes: Counter[str] = field(default_factory=Counter)
     contradictions: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -68,10 +70,12 @@ class Merge:
 
     def run(self, runs: Sequence[Path]) -> Merged:
         """Write all rows and all fates."""
+        self._weights = Weights(self.recipe, self.ledger)
         fates = RunWriter(self.work, "fates")
         with ExitStack() as files:
             written = self._rows(runs, fates, files)
-        self.merged.files.extend(file.describe() for file in written)
+        self.merged.files.extend(self._weights.balance(self.output, [file.describe() for file in written]))
+        self.merged.notes.extend(self._weights.notes())
         self._note_records(fates)
         self._fates(fates.close())
         return self.merged
@@ -96,6 +100,9 @@ class Merge:
             if file is None:
                 file = open_files.enter_context(WholeFile(self.output / f"{split}-{tag}.jsonl"))
                 files[split, tag] = file
+            if self._weights.active:
+                numbers = {self.ledger.number(owner) for draft in drafts for owner in draft.owners}
+                line = self._weights.weigh(file.path.name, line, numbers)
             file.write_line(line)
             self.merged.examples.setdefault(split, Counter())[tag] += 1
             for source in sources:

@@ -25,10 +25,10 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from tracemill.core.errors import RecipeError
 from tracemill.dataset.rules import DuplicatePatterns, Rule
@@ -114,9 +114,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead, ``cost`` and ``duration`` those of
-    two successes). ``labelled_unit`` and
-    ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    two successes). ``labelled_unit`` and ``preference_length`` are explained in
+    :mod:`tracemill.dataset.signals.labelled` and ``…trials``, ``weights`` and ``half_life_days`` in
+    :mod:`tracemill.dataset.weights`. ``split`` gives the share of each split, by sets of records that belong together, and
+    ``seed`` draws them. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -132,6 +133,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    weights: Literal["none", "confidence", "balanced"] = "none"
+    half_life_days: Annotated[float, Meta(gt=0)] | None = None
+    package: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -142,6 +146,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _check_split(self.split)
         if sum(isinstance(step, DuplicatePatterns) for step in self.steps) > 1:
             raise RecipeError("steps: duplicate_patterns stands there twice")
+        if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
+            raise RecipeError(f"half_life_days: a half-life is a positive number of days, not {self.half_life_days}")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
@@ -153,7 +159,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def reads_executions(self) -> bool:
         """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
         judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
-        return judged or self.duplicates() is not None or bool(EXECUTION_SIGNALS & set(self.signals))
+        measured = self.duplicates() is not None or self.package is not None
+        return judged or measured or bool(EXECUTION_SIGNALS & set(self.signals))
 
     def reads_conversations(self) -> bool:
         """Whether a signal compares the calls of one conversation."""

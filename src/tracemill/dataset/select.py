@@ -12,6 +12,7 @@ import msgspec
 
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import Example
+from tracemill.core.ids import microseconds
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
@@ -35,7 +36,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
     ``attached`` are the ids of what was said of it, ``executed`` those of its steps and decisions.
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
-    ``offset`` and ``length`` say where a trial lies in its shard's file of trials.
+    ``offset`` and ``length`` say where a trial lies in its shard's file of trials; ``time`` is the interaction's, in
+    microseconds since the epoch.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     offset: int = 0
     length: int = 0
     turn: bool = False
+    time: int = 0
 
 
 @dataclass(slots=True)
@@ -83,6 +86,8 @@ def select(
     current, _ = prepared
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
+    if recipe.package is not None:
+        _describe(current, attached, recipe.package, selected)
     trial = _trial(current, attached, recipe, left_out)
     selected.trial = trial
     if recipe.reads_conversations():
@@ -105,6 +110,7 @@ def select(
         groups=sorted({*group_keys(interaction), *group_keys(current)}),
         spine=b"".join(spine(current)),
         turn=selected.turn is not None,
+        time=microseconds(interaction.time),
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
     )
@@ -179,6 +185,21 @@ def _signals(
         else:
             selected.examples.extend((signal, whole, example) for example in outcome)
     return left_out
+
+
+def _describe(interaction: Interaction, attached: Attached, package: str, selected: Selected) -> None:
+    """Say in each example of a package how the interaction went; what a signal knows better stays."""
+    score = judge_quality(interaction, attached).score
+    for at, (signal, whole, example) in enumerate(selected.examples):
+        successful = example.execution_successful
+        described: Example = msgspec.structs.replace(
+            example,
+            scenario=interaction.scenario,
+            quality_score=score if example.quality_score is None else example.quality_score,
+            execution_successful=interaction.success if successful is None else successful,
+            training_type=package,
+        )
+        selected.examples[at] = signal, whole, described
 
 
 def _trial(interaction: Interaction, attached: Attached, recipe: Recipe, left_out: dict[str, str]) -> Trial | None:

@@ -59,6 +59,7 @@ def make_turns(
                 used = sorted({*better.sources, *worse.sources}) if evidence in ("check", "verdict") else []
                 example = regeneration(sides[0], sides[1], evidence, used)
                 if example is not None:
+                    example = msgspec.structs.replace(example, training_type=recipe.package)
                     add_draft(runs, example, [better.owner, worse.owner], "regenerations", whole=False)
                     for owner in (better.owner, worse.owner):
                         ledger.compared[ledger.number(owner)] = 1
@@ -68,6 +69,7 @@ def make_turns(
                 prompt, answer = ([], None) if answered is None else prompt_and_answer(answered)
                 if answered is not None and answer is not None:
                     example_again = rephrased(answered, prompt, answer, likeness, after.id)
+                    example_again = msgspec.structs.replace(example_again, training_type=recipe.package)
                     add_draft(runs, example_again, [turn.owner, after.owner], "rephrases", whole=False)
         done += 1
         if progress is not None and done % _REPORT_EVERY == 0:
