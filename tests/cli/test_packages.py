@@ -41,6 +41,9 @@ def test_what_is_counted_is_what_a_build_gives(at: tuple[str, str]) -> None:
     examples = built["manifest"]["examples"]
     assert 0 < sum(types.get("action", 0) for types in examples.values()) <= here["examples"]["action"]
     assert built["manifest"]["recipe"]["package"] == "tool_selection"
+    mined = json.loads((Path(built["path"]) / "patterns.json").read_bytes())
+    assert mined["trajectories"] > 0
+    assert answered(*at, "dataset", "verify", "tool_selection")["ok"] is True
     text = said(*at, "dataset", "packages", "--newest", "50")
     assert "Counted over" in text
 
@@ -63,3 +66,26 @@ def test_what_cannot_be_meant(at: tuple[str, str], tmp_path: Path) -> None:
         assert found.exit_code != 0
         assert isinstance(found.exception, RecipeError)
         assert message in str(found.exception)
+
+
+def test_patterns_in_words_as_numbers_and_as_documents(at: tuple[str, str]) -> None:
+    found = answered(*at, "patterns", "--limit", "3")
+    assert len(found["patterns"]) == 3
+    assert found["tools"][0]["calls"] > 0
+    documents = json.loads(said(*at, "patterns", "--llmunix", "--limit", "2"))
+    assert [document["tool_execution_pattern"]["support"] for document in documents] == [
+        pattern["support"] for pattern in found["patterns"][:2]
+    ]
+    text = said(*at, "patterns")
+    assert " → " in text
+    assert "trajectories call tools" in text
+    assert answered(*at, "patterns", "--platform", "nowhere")["patterns"] == []
+
+
+def test_an_erasure_takes_the_patterns_along(at: tuple[str, str]) -> None:
+    path = Path(answered(*at, "dataset", "build", "--package", "tool_selection")["path"])
+    fates = [json.loads(line) for line in (path / "fates.jsonl").read_text().splitlines()]
+    record = next(fate["id"] for fate in fates if "overrides" in fate.get("left_out", {}))  # an interaction
+    assert (path / "patterns.json").exists()
+    said(*at, "erase", "--interaction", record)
+    assert not (path / "patterns.json").exists()

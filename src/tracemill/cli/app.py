@@ -11,6 +11,7 @@ import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
 import tracemill.cli.packages as packages
+import tracemill.cli.patterns as patterns
 import tracemill.cli.privacy as privacy
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
@@ -60,6 +61,7 @@ app.command()(data.settings)
 app.command()(reports.stats)
 app.command()(reports.report)
 app.command()(reports.readiness)
+app.command()(patterns.patterns)
 dataset = typer.Typer(help="Build and look at dataset versions.", no_args_is_help=True)
 dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
