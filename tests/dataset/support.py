@@ -8,23 +8,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from tracemill.capture.importers.base import ImportContext
 from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
+from tracemill.core.codec import encode
 from tracemill.core.ids import derived_id
 from tracemill.core.pseudonym import Pseudonymizer
 from tracemill.core.records import (
     SCHEMA_VERSION,
     AnyRecord,
+    Consent,
     Decision,
     Feedback,
     Interaction,
+    Purpose,
     Step,
     User,
     Validation,
 )
 from tracemill.core.settings import Settings
-from tracemill.store.base import Filter, Store
+from tracemill.store.base import Filter, Said, Store
+from tracemill.store.consents import row_of
 from tracemill.store.hot import HotStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -143,6 +149,16 @@ class ListStore:
 
     def known(self, ids: Sequence[str]) -> set[str]:
         return set(ids) & {record.id for record in self.records}
+
+    def consents(self, purposes: Sequence[Purpose], *, after: int = 0, up_to: int | None = None) -> list[Said]:
+        rows = [
+            Said(row["time"], row["id"], row["person"], record.purpose, row["platform"], record.granted, place, False)
+            for place, record in enumerate(self.records, 1)
+            if isinstance(record, Consent) and record.purpose in purposes and place > after
+            for row in [row_of(msgspec.msgpack.decode(encode(record)), place)]
+            if up_to is None or place <= up_to
+        ]
+        return sorted(rows, key=lambda one: one.id)
 
     def linked(self, ids: Sequence[str]) -> set[str]:
         return {record.id for record in self.records if getattr(record, "interaction_id", None) in set(ids)}

@@ -82,6 +82,8 @@ def test_every_field_counts_in_the_hash() -> None:
         {"weights": "confidence"},
         {"half_life_days": 30.0},
         {"package": "quality"},
+        {"purpose": "share"},
+        {"consent_default": "denied"},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__)
     hashes = [Recipe(**fields).hash() for fields in changed]

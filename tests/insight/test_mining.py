@@ -20,7 +20,7 @@ from tests.dataset.support import (
 )
 from tracemill.core.records import Action, AnyRecord
 from tracemill.dataset.recipe import Source
-from tracemill.insight.measures import rate
+from tracemill.drawing.measures import rate
 from tracemill.insight.mining import Mined, mine, narrow
 from tracemill.quality.metrics import is_failure
 from tracemill.store.base import Filter, Store

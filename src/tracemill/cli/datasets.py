@@ -117,7 +117,9 @@ def export(
     reference: Reference,
     format: Annotated[str, typer.Option(help=f"One of: {_FORMATS}.")],  # noqa: A002
     to: Annotated[Path | None, typer.Option(help="Folder to write (default: exports/ in the workspace).")] = None,
-    container: Annotated[str, typer.Option(help="Files: jsonl, jsonl.gz, jsonl.zst, parquet or csv.")] = "jsonl",
+    container: Annotated[
+        str, typer.Option(help="Files: jsonl, jsonl.gz, jsonl.zst, parquet, csv or tfrecord.")
+    ] = "jsonl",
     shard_mb: Annotated[
         float | None, typer.Option(help="Begin another file after this many MB of rows (default: one file a split).")
     ] = None,

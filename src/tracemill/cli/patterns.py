@@ -11,7 +11,7 @@ from tracemill.cli.opening import Folder, Json, open_workspace, options_of
 from tracemill.cli.output import emit_json, progress, say, table
 
 if TYPE_CHECKING:
-    from tracemill.insight.measures import Rate
+    from tracemill.drawing.measures import Rate
     from tracemill.insight.patterns import Recovery
 
 

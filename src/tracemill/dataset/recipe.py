@@ -30,8 +30,9 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Meta, Struct, field
 
+from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.rules import DuplicatePatterns, Rule
+from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
@@ -117,7 +118,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     two successes). ``labelled_unit`` and ``preference_length`` are explained in
     :mod:`tracemill.dataset.signals.labelled` and ``…trials``, ``weights`` and ``half_life_days`` in
     :mod:`tracemill.dataset.weights`. ``split`` gives the share of each split, by sets of records that belong together, and
-    ``seed`` draws them. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
+    ``seed`` draws them. ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds
+    for those who said nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the
+    interaction went.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -136,6 +139,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weights: Literal["none", "confidence", "balanced"] = "none"
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
     package: str | None = None
+    purpose: Literal["train", "evaluate", "share"] = "train"
+    consent_default: Default = "granted"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -144,8 +149,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 hint="Use 1 to 63 letters, digits, '_', '-' and single dots, beginning with a letter or digit.",
             )
         _check_split(self.split)
-        if sum(isinstance(step, DuplicatePatterns) for step in self.steps) > 1:
-            raise RecipeError("steps: duplicate_patterns stands there twice")
+        for name, kind in (("duplicate_patterns", DuplicatePatterns), ("novelty", Novelty)):
+            if sum(isinstance(step, kind) for step in self.steps) > 1:
+                raise RecipeError(f"steps: {name} stands there twice")
         if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
             raise RecipeError(f"half_life_days: a half-life is a positive number of days, not {self.half_life_days}")
         for name, scale in self.scales.items():
@@ -156,10 +162,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The step that leaves duplicate patterns out, if there is one."""
         return next((step for step in self.steps if isinstance(step, DuplicatePatterns)), None)
 
+    def novelty(self) -> Novelty | None:
+        """The step that prefers what is new, if there is one."""
+        return next((step for step in self.steps if isinstance(step, Novelty)), None)
+
     def reads_executions(self) -> bool:
         """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
         judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
-        measured = self.duplicates() is not None or self.package is not None
+        compared = self.duplicates() is not None or self.novelty() is not None
+        measured = compared or self.package is not None
         return judged or measured or bool(EXECUTION_SIGNALS & set(self.signals))
 
     def reads_conversations(self) -> bool:

@@ -37,7 +37,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     ``attached`` are the ids of what was said of it, ``executed`` those of its steps and decisions.
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
     ``offset`` and ``length`` say where a trial lies in its shard's file of trials; ``time`` is the interaction's, in
-    microseconds since the epoch.
+    microseconds since the epoch. ``person`` is the digest by which what the user consented to is found; empty where nobody
+    said anything.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     length: int = 0
     turn: bool = False
     time: int = 0
+    person: bytes = b""
 
 
 @dataclass(slots=True)
@@ -96,9 +98,10 @@ def select(
             selected.turn = turn
         elif "regenerations" in recipe.signals:
             left_out["regenerations"] = turn
-    if (duplicates := recipe.duplicates()) is not None:
+    duplicates = recipe.duplicates()
+    if duplicates is not None or recipe.novelty() is not None:
         score = judge_quality(current, attached).score
-        content = document(trajectory(current), results=duplicates.tool_results)
+        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
         selected.pattern = (0.5 if score is None else score), content
     selected.columns = Columns(
         id=interaction.id,

@@ -25,11 +25,12 @@ from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.identity import example_tag, opposition
 from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rows import encode_line
-from tracemill.dataset.select import Columns, select
+from tracemill.dataset.select import Columns, Selected, select
 from tracemill.dataset.signals.trials import Trial
 from tracemill.dataset.sort import RunWriter
 from tracemill.feedback.attach import Attached, Attachments
 from tracemill.feedback.executions import BATCH
+from tracemill.privacy.consent import Consents, digest_of
 from tracemill.store.base import Filter, Store
 
 SHARD_PLACES = 2000
@@ -175,7 +176,7 @@ class Shard:
         for path in (*self.work.glob(f"{self.stem}.*"), *self.work.glob(f"{self.stem}-turns.*")):
             path.unlink()
 
-    def read(self, store: Store, recipe: Recipe, attachments: Attachments) -> None:
+    def read(self, store: Store, recipe: Recipe, attachments: Attachments, held: Consents) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
@@ -185,7 +186,7 @@ class Shard:
             with WholeFile(self.trials_path) as trials, WholeFile(self.patterns_path) as patterns:
                 files = _Files(runs, columns, trials, patterns, turns)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
-                    self._read_one(place, record, attached, recipe, store, files)
+                    self._read_one(place, record, attached, recipe, held, store, files)
             runs.close()
             turns.close()
             sync_folder(self.work)
@@ -197,13 +198,20 @@ class Shard:
         record: Interaction,
         attached: Attached,
         recipe: Recipe,
+        held: Consents,
         store: Store,
         files: _Files,
     ) -> None:
-        selected = select(record, attached, recipe, store.get)
+        if held.denies(record):
+            ids, executed = list(attached.ids()), list(attached.executed())
+            selected = Selected(Columns(id=record.id, attached=ids, executed=executed, dropped=held.reason))
+        else:
+            selected = select(record, attached, recipe, store.get)
         for signal, whole, example in selected.examples:
             add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
         row = selected.columns
+        if held and record.user is not None:
+            row = msgspec.structs.replace(row, person=digest_of(record.user))
         if selected.trial is not None:
             stored = _encode(StoredTrial.of(selected.trial))
             row = msgspec.structs.replace(row, offset=files.trials.bytes, length=len(stored))

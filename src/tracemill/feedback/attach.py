@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -29,6 +29,7 @@ from tracemill.core.codec import encode_plain
 from tracemill.core.foreign import trace_record_id
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import role, text
+from tracemill.core.policy import first_mark
 from tracemill.core.records import (
     AnnotatorKind,
     AnyRecord,
@@ -237,20 +238,21 @@ class _Turn:
 
 @dataclass(slots=True)
 class _Pending:
-    """An entry that has to be matched by its texts."""
+    """An entry that has to be matched by its texts, as they are and as they were before redaction."""
 
     entry: Mark | Check
     platform: str | None
-    key: bytes
+    keys: list[bytes]
     turns: list[_Turn] = field(default_factory=list)
 
 
-def attach(store: Store, *, up_to: int | None = None) -> Attachments:
-    """Join every feedback and validation of the store (up to a watermark) to its interaction.
+def attach(store: Store, *, up_to: int | None = None, keeps: Callable[[AnyRecord], bool] | None = None) -> Attachments:
+    """Join every feedback and validation of the store (up to a watermark) to its interaction; those that ``keeps`` allows.
 
     Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
     """
-    return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
+    said = store.scan(Filter(types=_TYPES, up_to=up_to))
+    return _attach(store, said if keeps is None else filter(keeps, said), up_to)
 
 
 def attach_unlinked(store: Store, conversations: Set[str]) -> Attachments:
@@ -280,9 +282,9 @@ def _attach(store: Store, said: Iterable[AnyRecord], up_to: int | None) -> Attac
         elif isinstance(record, Feedback) and record.step_id is not None and isinstance(entry, Mark):
             links = {name: _word(record.extra.get(name)) for name in ("trace_id", "span_id")}
             of_steps.append(_OfStep(entry, record.platform, record.step_id, **links))
-        elif record.conversation_id is not None and (key := _wanted(record)) is not None:
+        elif record.conversation_id is not None and (keys := _wanted(record)):
             conversations.add(record.conversation_id)
-            pending.append(_Pending(entry, record.platform, key))
+            pending.append(_Pending(entry, record.platform, keys))
         elif record.conversation_id is not None:
             attachments.add_to_conversation(record.conversation_id, entry)
         else:
@@ -434,7 +436,7 @@ def _text_keys(conversation: str, question: str, answer: str) -> Iterator[bytes]
         yield _key(conversation, "answer", answered)
 
 
-def _wanted(record: Feedback | Validation) -> bytes | None:
+def _said(record: Feedback | Validation) -> bytes | None:
     """The key a record without an interaction id must be matched by; None when it names nothing to match."""
     conversation = record.conversation_id or ""
     if isinstance(record, Validation):
@@ -445,25 +447,56 @@ def _wanted(record: Feedback | Validation) -> bytes | None:
     return next(_text_keys(conversation, *texts), None)
 
 
-def _offered(interaction: Interaction) -> Iterator[bytes]:
+def _shown(interaction: Interaction) -> Iterator[bytes]:
     conversation = interaction.conversation_id or ""
     yield from _text_keys(conversation, *question_and_answer(interaction))
     if interaction.artifact is not None:
         yield _key(conversation, "artifact", encode_plain(interaction.artifact))
 
 
+def join_keys(record: AnyRecord) -> list[bytes]:
+    """What a record is matched by where no interaction is named: of an interaction, and of what only names its texts.
+
+    Redaction keeps keyed digests of them in the record's mark, since it may change a text in one record and not in another.
+    """
+    if isinstance(record, Interaction):
+        return list(_shown(record)) if record.conversation_id is not None else []
+    if not isinstance(record, (Feedback, Validation)) or record.interaction_id is not None:
+        return []
+    key = _said(record) if record.conversation_id is not None else None
+    return [] if key is None else [key]
+
+
+def _before(record: Interaction | Feedback | Validation) -> Iterator[bytes]:
+    """The same of the record as it was before redaction, as keyed digests."""
+    mark = first_mark(record.extra) if record.extra else None
+    if mark is not None:
+        yield from (join.encode() for join in mark.joins)
+
+
+def _wanted(record: Feedback | Validation) -> list[bytes]:
+    key = _said(record)
+    return [*([key] if key is not None else []), *_before(record)]
+
+
+def _offered(interaction: Interaction) -> Iterator[bytes]:
+    yield from _shown(interaction)
+    yield from _before(interaction)
+
+
 def _match(records: Iterable[object], conversations: set[str], pending: list[_Pending]) -> None:
     """Give each pending entry the turns of its conversation that have its texts."""
     by_key: dict[bytes, list[_Pending]] = {}
     for item in pending:
-        by_key.setdefault(item.key, []).append(item)
+        for key in item.keys:
+            by_key.setdefault(key, []).append(item)
     for interaction in records:
         if not isinstance(interaction, Interaction) or interaction.conversation_id not in conversations:
             continue
         turn = _Turn(microseconds(interaction.time), interaction.turn or 0, interaction.id, interaction.platform)
         for key in _offered(interaction):
             for item in by_key.get(key, ()):
-                if item.platform is None or item.platform == interaction.platform:
+                if turn not in item.turns and (item.platform is None or item.platform == interaction.platform):
                     item.turns.append(turn)
 
 

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
+from tracemill.drawing.measures import Rate
 from tracemill.feedback.executions import BATCH, find_executions
-from tracemill.insight.measures import Rate
 from tracemill.insight.patterns import PatternCounter, ToolPattern, ToolPerformance
 from tracemill.insight.trajectories import TrajectoryStream
 from tracemill.store.base import Filter, Store
