@@ -52,12 +52,11 @@ def make_turns(
     done = 0
     for turns in _conversations(work, shards):
         if "regenerations" in recipe.signals:
-            for better, worse, evidence in preferred(turns):
+            for better, worse, evidence, by in preferred(turns):
                 sides = read.one(better), read.one(worse)
                 if sides[0] is None or sides[1] is None:
                     continue
-                used = sorted({*better.sources, *worse.sources}) if evidence in ("check", "verdict") else []
-                example = regeneration(sides[0], sides[1], evidence, used)
+                example = regeneration(sides[0], sides[1], evidence, by)
                 if example is not None:
                     example = msgspec.structs.replace(example, training_type=recipe.package)
                     add_draft(runs, example, [better.owner, worse.owner], "regenerations", whole=False)

@@ -15,7 +15,14 @@ from tracemill.core.examples import LabelledExample, PreferenceExample
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe
-from tracemill.dataset.signals.regenerations import Turn, asked_again, preferred, turn_of
+from tracemill.dataset.signals.regenerations import (
+    APART_US,
+    MOST_ANSWERS,
+    Turn,
+    asked_again,
+    preferred,
+    turn_of,
+)
 from tracemill.dataset.steps import WithoutFields
 from tracemill.feedback.attach import attach
 
@@ -50,7 +57,7 @@ def pairs(*records: AnyRecord) -> set[tuple[str, str, str]]:
             assert isinstance(turn, Turn)
             turns.append(turn)
             texts[record.id] = str((record.response or {}).get("content"))
-    return {(texts[better.id], texts[worse.id], evidence) for better, worse, evidence in preferred(turns)}
+    return {(texts[better.id], texts[worse.id], evidence) for better, worse, evidence, _ in preferred(turns)}
 
 
 def test_what_came_last_is_preferred_when_nothing_else_is_known() -> None:
@@ -73,6 +80,17 @@ def test_checks_and_labels_say_more_than_what_was_kept() -> None:
     assert pairs(FIRST, SECOND, kept, down, up) == {("Glomma.", "Oslo.", "verdict")}
     assert pairs(FIRST, SECOND, kept, down) == set()  # it was kept, and somebody objected: nothing can be told
     assert pairs(FIRST, SECOND, kept, passed) == set()
+
+
+def test_samples_that_were_drawn_together_are_not_later_than_each_other() -> None:
+    together = answered("b", "Glomma.", minutes=0.01)
+    assert pairs(FIRST, together) == set()
+    assert pairs(FIRST, together, went_on("Glomma.")) == {("Glomma.", "Oslo.", "kept")}
+
+
+def test_very_many_answers_are_not_all_compared() -> None:
+    many = [_turn(number, chr(65 + number), passed=number % 2 == 0, verdict=0) for number in range(40)]
+    assert len(list(preferred(many))) == (MOST_ANSWERS // 2) ** 2
 
 
 def test_the_same_answer_twice_another_history_and_other_tools_are_no_regeneration() -> None:
@@ -110,7 +128,7 @@ def _turn(number: int, answer: str, passed: bool | None, verdict: int) -> Turn:
     prompt, end = b"p" * 16, answer.encode() * 16
     return Turn(
         conversation=b"c" * 16,
-        time=number,
+        time=2 * APART_US * number,
         id=record_id(str(number)),
         spine=prompt + end,
         prompt=1,
@@ -129,7 +147,7 @@ def test_by_brute_force_and_in_any_order(drawn: list[tuple[str, bool | None, int
     after = [
         Turn(
             conversation=b"c" * 16,
-            time=99,
+            time=99 * APART_US,
             id=record_id(f"on {answer}"),
             spine=b"p" * 16 + answer.encode() * 16 + b"x" * 32,
             prompt=3,
@@ -158,7 +176,7 @@ def test_by_brute_force_and_in_any_order(drawn: list[tuple[str, bool | None, int
                 expected.add((better.id, worse.id, "later"))
     everything = [*turns, *after]
     shuffled = order.sample(everything, len(everything))
-    assert {(one.id, other.id, evidence) for one, other, evidence in preferred(shuffled)} == expected
+    assert {(one.id, other.id, evidence) for one, other, evidence, _ in preferred(shuffled)} == expected
 
 
 def test_a_build_names_every_record_it_used_and_gives_others_a_reason(tmp_path: Path) -> None:
@@ -182,6 +200,15 @@ def test_a_build_names_every_record_it_used_and_gives_others_a_reason(tmp_path: 
     assert fates[record_id("on Oslo.")] == {"regenerations": "not_answered_again"}
     assert fates[record_id("a")] == {}
     assert version.verify() == []
+    store.close()
+
+
+def test_what_it_went_on_with_is_a_source_too(tmp_path: Path) -> None:
+    on = went_on("Oslo.")
+    store = open_store(tmp_path, [FIRST, SECOND, on])
+    (example,) = build_version(store, RECIPE, tmp_path).examples()
+    assert example.sources == sorted([FIRST.id, SECOND.id, on.id])
+    assert (example.signal, example.confidence) == ("regenerated_kept", 0.7)
     store.close()
 
 

@@ -6,7 +6,8 @@ different ones, in this order:
 * ``check``: one passed its validations and the other did not (confidence 0.9);
 * ``verdict``: one was approved by labels and the other rejected (confidence 1, it is what somebody said);
 * ``kept``: the conversation went on with one of them and with no other (0.7);
-* ``later``: it went on with none of them, and one came last (0.4): whoever asks again usually takes what comes then.
+* ``later``: it went on with none of them, and one came last (0.4): whoever asks again usually takes what comes then. Calls
+  less than a second apart are samples drawn together, of which none is later.
 
 Weaker evidence never overrules stronger: an answer that failed a check or was rejected is not preferred for being kept,
 and one that passed or was approved is not rejected for it.
@@ -14,9 +15,9 @@ and one that passed or was approved is not rejected for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -39,9 +40,22 @@ CONFIDENCE: dict[Evidence, float] = {
     "kept": KEPT,
     "later": LATER,
 }
+MOST_ANSWERS = 20
+"""Different answers to one history that are compared, the latest of them."""
+APART_US = 1_000_000
+"""By how much a call must be later than another to be somebody's asking again, in microseconds."""
 SOON_US = 30 * 60 * 1_000_000
 """Within which a question that is put again belongs to the answer before, in microseconds."""
 _QUESTION = 4000
+
+
+class Preferred(NamedTuple):
+    """A better and a worse answer to one history, what tells them apart, and the records that say so."""
+
+    better: Turn
+    worse: Turn
+    evidence: Evidence
+    by: tuple[str, ...]
 
 
 class Turn(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -89,6 +103,7 @@ def turn_of(interaction: Interaction, attached: Attached, recipe: Recipe) -> Tur
     prompt, answer = prompt_and_answer(interaction)
     if answer is None or role(answer) != "assistant" or not prompt:
         return "no_answer"
+    chain = spine(interaction)
     labels = attached.labels(recipe.scales)
     passed = {check.passed for check in attached.validations if check.passed is not None}
     question = next((text(message) for message in reversed(prompt) if role(message) == "user"), "")
@@ -97,10 +112,10 @@ def turn_of(interaction: Interaction, attached: Attached, recipe: Recipe) -> Tur
         conversation=scope(interaction),
         time=microseconds(interaction.time),
         id=interaction.id,
-        spine=b"".join(spine(interaction)),
+        spine=b"".join(chain),
         prompt=len(prompt),
         tools=content_digest(interaction.tools),
-        answer=spine(interaction)[-1],
+        answer=chain[-1],
         question=question[:_QUESTION],
         passed=next(iter(passed)) if len(passed) == 1 else None,
         verdict=(1 if True in positive else -1) if len(positive) == 1 else 0,
@@ -109,40 +124,47 @@ def turn_of(interaction: Interaction, attached: Attached, recipe: Recipe) -> Tur
     )
 
 
-def preferred(turns: Sequence[Turn]) -> Iterator[tuple[Turn, Turn, Evidence]]:
-    """Every (better, worse) pair of different answers to one history, of the turns of one conversation in any order."""
+def preferred(turns: Sequence[Turn]) -> Iterator[Preferred]:
+    """Every pair of different answers to one history that something tells apart, of one conversation's turns in any order."""
     ordered = sorted(turns, key=lambda turn: (turn.time, turn.id))
     histories: dict[bytes, list[Turn]] = {}
     for turn in ordered:
         histories.setdefault(turn.history, []).append(turn)
     several = [answers for answers in histories.values() if len({turn.answer for turn in answers}) > 1]
-    went_on = {digest for turn in ordered for digest in turn.before()} if several else set()
+    went_on: dict[bytes, str] = {}  # what a later call holds, and the first call that does
+    for turn in ordered if several else ():
+        for digest in turn.before():
+            went_on.setdefault(digest, turn.id)
     for answers in several:
         latest = {turn.answer: turn for turn in answers}  # an answer that came twice counts once, as its last
-        different = sorted(latest.values(), key=lambda turn: (turn.time, turn.id))
-        kept = {turn.answer for turn in different if turn.end in went_on}
+        different = sorted(latest.values(), key=lambda turn: (turn.time, turn.id))[-MOST_ANSWERS:]
+        kept = {turn.answer: went_on[turn.end] for turn in different if turn.end in went_on}
         for one, other in combinations(different, 2):
             if (found := _better(one, other, kept, different[-1])) is not None:
                 yield found
 
 
-def _better(one: Turn, other: Turn, kept: set[bytes], last: Turn) -> tuple[Turn, Turn, Evidence] | None:
-    for evidence, mine, theirs in (
-        ("check", _sign(one.passed), _sign(other.passed)),
-        ("verdict", one.verdict, other.verdict),
-    ):
-        if mine * theirs < 0:
-            better, worse = (one, other) if mine > 0 else (other, one)
-            return (better, worse, "check") if evidence == "check" else (better, worse, "verdict")
+def _better(one: Turn, other: Turn, kept: Mapping[bytes, str], last: Turn) -> Preferred | None:
+    said = tuple(sorted({*one.sources, *other.sources}))
+    if (sign := _apart(_sign(one.passed), _sign(other.passed))) != 0:
+        return Preferred(*((one, other) if sign > 0 else (other, one)), "check", said)
+    if (sign := _apart(one.verdict, other.verdict)) != 0:
+        return Preferred(*((one, other) if sign > 0 else (other, one)), "verdict", said)
     if len(kept) > 1:
         return None
-    weak: Evidence = "kept" if kept else "later"
-    chosen = next(iter(kept)) if kept else last.answer
     for better, worse in ((one, other), (other, one)):
-        objected = better.passed is False or better.verdict < 0 or worse.passed is True or worse.verdict > 0
-        if better.answer == chosen and not objected:
-            return better, worse, weak
+        if better.passed is False or better.verdict < 0 or worse.passed is True or worse.verdict > 0:
+            continue
+        if better.answer in kept:
+            return Preferred(better, worse, "kept", (kept[better.answer],))
+        if not kept and better is last and better.time - worse.time >= APART_US:
+            return Preferred(better, worse, "later", ())
     return None
+
+
+def _apart(mine: int, theirs: int) -> int:
+    """Which of two opposite signs is the positive one: 1 the first, -1 the second; 0 where they are not opposite."""
+    return mine if mine * theirs < 0 else 0
 
 
 def _sign(passed: bool | None) -> int:
