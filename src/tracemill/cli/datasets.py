@@ -13,6 +13,7 @@ from tracemill.cli.output import Options, emit_json, progress, say, table
 
 if TYPE_CHECKING:
     from tracemill.core.examples import SplitShare
+    from tracemill.dataset.recipe import Recipe
     from tracemill.dataset.version import Version
     from tracemill.export.write import ExportReport
 
@@ -31,21 +32,39 @@ def build(
     recipe: Annotated[
         Path | None, typer.Argument(help="Recipe (YAML); without one, every signal of every record.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the dataset where no recipe is given.")] = "default",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset where no recipe is given (default: the package's, or default)."),
+    ] = None,
+    package: Annotated[str | None, typer.Option(help="A ready recipe: see `tracemill dataset packages`.")] = None,
+    domain: Annotated[str | None, typer.Option(help="With a package: only what is of this domain.")] = None,
     workspace: Folder = None,
     json: Json = False,
 ) -> None:
     """Build a dataset version. The same records and recipe give the same version again."""
-    from tracemill.dataset.recipe import default_recipe, load_recipe
-
     options = options_of(context, workspace, json)
-    chosen = load_recipe(recipe) if recipe is not None else default_recipe(name)
+    chosen = _recipe(recipe, name, package, domain)
     with open_workspace(options) as opened, progress(options) as shown:
         built = opened.build_dataset(chosen, progress=shown)
     if options.json:
         emit_json({"new": built.new, **_plain(built.version)})
     say(options, f"{built.version.reference} {'is new' if built.new else 'was there already'}: {built.version.path}")
     _show(options, built.version)
+
+
+def _recipe(file: Path | None, name: str | None, package: str | None, domain: str | None) -> Recipe:
+    """The recipe that the options of a build mean. Raises RecipeError."""
+    from tracemill.core.errors import RecipeError
+    from tracemill.dataset.packages import package_recipe
+    from tracemill.dataset.recipe import default_recipe, load_recipe
+
+    if package is not None and file is not None:
+        raise RecipeError("a recipe and --package were given", hint="Give one of the two.")
+    if package is None and domain is not None:
+        raise RecipeError("--domain restricts a package", hint="Give --package, or the step `domain` in the recipe.")
+    if package is not None:
+        return package_recipe(package, domain=domain, dataset=name)
+    return load_recipe(file) if file is not None else default_recipe(name or "default")
 
 
 def list_(

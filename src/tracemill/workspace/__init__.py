@@ -54,6 +54,7 @@ from tracemill.store.tiered import TieredStore, open_store
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
+from tracemill.workspace.mining import add_patterns
 from tracemill.workspace.redacting import Redacting
 
 
@@ -249,7 +250,9 @@ class Workspace:
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
-        return build(self.store, chosen, self.dataset_root, progress=progress)
+        built = build(self.store, chosen, self.dataset_root, progress=progress)
+        add_patterns(self.store, built.version, chosen, progress)
+        return built
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
