@@ -103,7 +103,7 @@ class _Build:
         new = version is None
         if version is None:
             read = [one.id for one in consents if not one.erased]
-            version = self._write(ledger, parts, unmatched, read, digest, resumed, attachments)
+            version = self._write(ledger, parts, unmatched, read, digest, resumed)
         self._clean_up()
         return Built(version, new)
 
@@ -176,7 +176,6 @@ class _Build:
         consents: Sequence[bytes],
         digest: str,
         resumed: int,
-        attachments: Attachments,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
@@ -184,7 +183,7 @@ class _Build:
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         turn_runs: list[Path] = []
         if self.recipe.reads_conversations():
-            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
+            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.progress)
         drawn = draw_splits(ledger, self.recipe)
         merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents)
         merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work) + turn_runs)

@@ -65,7 +65,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 class Selected:
     """What became of one interaction: columns, examples with their signal, and the trial where it is one.
 
-    ``turn`` is what is compared within its conversation, where the recipe does so.
+    ``turn`` is what is compared within its conversation, where the recipe does so, and ``answered`` the interaction as the
+    steps left it.
     ``pattern`` is the score and the text by which duplicates are found, where the recipe looks for them.
 
     ``whole`` marks the examples that are made of a whole trajectory, and fall when a later call repeats it.
@@ -76,6 +77,7 @@ class Selected:
     trial: Trial | None = None
     pattern: tuple[float, str] | None = None
     turn: Turn | None = None
+    answered: Interaction | None = None
 
 
 def select(
@@ -105,7 +107,7 @@ def select(
     if recipe.reads_conversations():
         turn = turn_of(current, attached, recipe)
         if isinstance(turn, Turn):
-            selected.turn = turn
+            selected.turn, selected.answered = turn, current
         elif "regenerations" in recipe.signals:
             left_out["regenerations"] = turn
     duplicates = recipe.duplicates()

@@ -213,7 +213,7 @@ def test_what_it_went_on_with_is_a_source_too(tmp_path: Path) -> None:
 
 
 def test_what_a_step_changed_stays_changed(tmp_path: Path) -> None:
-    """The messages are read from the store again, and must not come back as they were."""
+    """The comparison comes after the steps, and must not bring back what they took out."""
     records = [
         answered(name, answer, minutes=at, messages=[{**ASK[0], "secret": "x"}])
         for at, (name, answer) in enumerate((("a", "Oslo."), ("b", "Glomma.")))

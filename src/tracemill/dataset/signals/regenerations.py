@@ -63,7 +63,8 @@ class Turn(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
     ``conversation`` is its key; ``spine`` as in Columns; ``prompt`` counts the messages before the answer. ``passed`` is
     what the validations say (None where they say nothing, or both), ``verdict`` what the labels say (1, -1 or 0).
-    ``asks`` says that the answer is itself a question, or calls tools. ``owner`` is the shard and the place in it.
+    ``asks`` says that the answer is itself a question, or calls tools. ``owner`` is the shard and the place in it,
+    ``body`` where its messages lie in the shard's file.
     """
 
     conversation: bytes
@@ -79,6 +80,7 @@ class Turn(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     asks: bool = False
     sources: list[str] = []
     owner: tuple[int, int] = (0, 0)
+    body: tuple[int, int] = (0, 0)
 
     @property
     def history(self) -> bytes:
