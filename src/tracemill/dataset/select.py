@@ -107,7 +107,7 @@ def select(
     if recipe.reads_conversations():
         turn = turn_of(current, attached, recipe)
         if isinstance(turn, Turn):
-            selected.turn, selected.answered = turn, current
+            selected.turn, selected.answered = msgspec.structs.replace(turn, features=observed.features), current
         elif "regenerations" in recipe.signals:
             left_out["regenerations"] = turn
     duplicates = recipe.duplicates()

@@ -49,7 +49,7 @@ def make_turns(
             for better, worse, evidence, by in preferred(turns):
                 example = regeneration(read.one(better), read.one(worse), evidence, by)
                 if example is not None:
-                    example = msgspec.structs.replace(example, training_type=recipe.package)
+                    example = msgspec.structs.replace(example, training_type=recipe.package, features=better.features)
                     add_draft(runs, example, [better.owner, worse.owner], "regenerations", whole=False)
                     for owner in (better.owner, worse.owner):
                         ledger.compared[ledger.number(owner)] = 1
@@ -59,7 +59,9 @@ def make_turns(
                 prompt, answer = prompt_and_answer(answered)
                 if answer is not None:
                     example_again = rephrased(answered, prompt, answer, likeness, after.id)
-                    example_again = msgspec.structs.replace(example_again, training_type=recipe.package)
+                    example_again = msgspec.structs.replace(
+                        example_again, training_type=recipe.package, features=turn.features
+                    )
                     add_draft(runs, example_again, [turn.owner, after.owner], "rephrases", whole=False)
         if progress is not None and done % _REPORT_EVERY == 0:
             progress("compare answers", done, None)

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,7 +207,9 @@ def test_a_build_names_every_record_it_used_and_gives_others_a_reason(tmp_path: 
 def test_what_it_went_on_with_is_a_source_too(tmp_path: Path) -> None:
     on = went_on("Oslo.")
     store = open_store(tmp_path, [FIRST, SECOND, on])
-    (example,) = build_version(store, RECIPE, tmp_path).examples()
+    recipe = msgspec.structs.replace(RECIPE, features=("characters",))
+    (example,) = build_version(store, recipe, tmp_path).examples()
+    assert example.features == {"characters": len("Name a river.Oslo.")}  # of the better side
     assert example.sources == sorted([FIRST.id, SECOND.id, on.id])
     assert (example.signal, example.confidence) == ("regenerated_kept", 0.7)
     store.close()
