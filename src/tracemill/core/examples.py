@@ -16,6 +16,18 @@ from tracemill.core.records import Count, Message, RecordId
 MANIFEST_VERSION = 1
 
 
+class Augmented(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """That a row was made of another one: by which operation, of which example, with which seed (0 and the rest repeat it).
+
+    ``difficulty`` is the level of 1 to 5 that :func:`tracemill.quality.scenarios.difficulty` gives, where it was graded.
+    """
+
+    operation: str
+    source: str
+    seed: int
+    difficulty: Annotated[int, Meta(ge=1, le=5)] | None = None
+
+
 class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="example"):
     """What every example carries.
 
@@ -23,6 +35,7 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     gives the same and equal content has one id. ``sources`` are all records that gave this content, sorted: the
     interactions and the feedback and validations that were read with them. ``signal`` is the rule that made it,
     ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
+    ``augmented`` says that it is no record's own content but was made of another example.
     """
 
     id: str
@@ -34,6 +47,7 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     platform: str = "default"
     task_id: str | None = None
     tools: list[dict[str, Any]] = []
+    augmented: Augmented | None = None
 
 
 class SupervisedExample(_Example, tag="supervised", frozen=True):

@@ -24,6 +24,7 @@ from tracemill.core.examples import (
 )
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.steps import Progress
+from tracemill.dataset.augmented import TRAIN
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import REPEATS, Ledger
 from tracemill.dataset.pairs import uncompared
@@ -126,7 +127,11 @@ class Merge:
             ):  # a comparison of trials has two owners and stands
                 fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
-            standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
+            split = self.ledger.split(numbers[0])
+            if draft.augmented and split != TRAIN:
+                self.merged.drops["augmented.not_train"] += 1
+                continue
+            standing.setdefault(split, []).append(draft)
         return standing
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
@@ -176,7 +181,7 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     """One row of all drafts of one content in one split: its sources and line."""
     if len(drafts) == 1:
         return drafts[0].sources, drafts[0].line
-    examples = sorted((decode_line(draft.line) for draft in drafts), key=lambda example: example.sources)
+    examples = sorted((decode_line(draft.line) for draft in drafts), key=_recorded_first)
     combined = msgspec.structs.replace(
         examples[0],
         sources=sorted({source for example in examples for source in example.sources}),
@@ -185,6 +190,12 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     if isinstance(combined, (PreferenceExample, TrajectoryPreference)):
         combined = msgspec.structs.replace(combined, pairs=sorted(set(_pairs(examples))))
     return combined.sources, encode_line(combined)
+
+
+def _recorded_first(example: Example) -> tuple[bool, list[str], str]:
+    """What was recorded before what was made of something else; the same content is one row, and that is its kind."""
+    mark = example.augmented
+    return mark is not None, example.sources, "" if mark is None else mark.source + mark.operation
 
 
 def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:

@@ -31,6 +31,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.augmented import TRAIN, Augmentation
 from tracemill.dataset.rules import DuplicatePatterns, Novelty
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
@@ -96,7 +97,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    share of each split, by sets of records that belong together, and ``seed`` draws them. ``augment`` adds variations of
+    supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -112,6 +114,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -123,6 +126,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, kind in (("duplicate_patterns", DuplicatePatterns), ("novelty", Novelty)):
             if sum(isinstance(step, kind) for step in self.steps) > 1:
                 raise RecipeError(f"steps: {name} stands there twice")
+        if self.augment is not None and TRAIN not in self.split:
+            raise RecipeError("augment: there is no split named train, and augmented rows are in no other")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
@@ -199,6 +204,8 @@ def parse_recipe(content: Any) -> Recipe:
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")
     if isinstance(signals := values.get("signals"), list):
         _check_keys([name for name in signals if isinstance(name, str)], SIGNALS, "signals: ", what="signal")
+    if isinstance(augment := values.get("augment"), dict):
+        _check_keys(augment, Augmentation.__struct_fields__, "augment.")
     steps = _parse_steps(values.pop("steps", []))
     try:
         return msgspec.structs.replace(msgspec.convert(values, Recipe), steps=steps)

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import Example
+from tracemill.core.examples import Example, SupervisedExample
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
+from tracemill.dataset.augmented import Augmentation, variations
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rules import Rule, judge_quality
@@ -158,7 +159,20 @@ def _signals(
             left_out[signal] = outcome.reason
         else:
             selected.examples.extend((signal, whole, example) for example in outcome)
+    if recipe.augment is not None:
+        _augment(selected, recipe.augment, left_out)
     return left_out
+
+
+def _augment(selected: Selected, augmentation: Augmentation, left_out: dict[str, str]) -> None:
+    """Add variations of the supervised examples; the merge keeps those of the split ``train``."""
+    for signal, whole, example in list(selected.examples):
+        if isinstance(example, SupervisedExample):
+            made = variations(example, augmentation)
+            if isinstance(made, Drop):
+                left_out["augment"] = made.reason
+            else:
+                selected.examples.extend((signal, whole, one) for one in made)
 
 
 def _trial(interaction: Interaction, attached: Attached, recipe: Recipe, left_out: dict[str, str]) -> Trial | None:
