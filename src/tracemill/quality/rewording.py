@@ -109,11 +109,11 @@ def _agree(parts: list[str], at: int) -> None:
 
 
 def _insert(pieces: Pieces, source: random.Random, count: int, synonyms: Synonyms) -> bool:
-    for at in some(source, pieces.free, count):
-        others = synonyms.of(pieces.parts[at]) if len(synonyms) else FILLERS
-        if others:
-            pieces.parts[at] = f"{others[pick(source, len(others))]} {pieces.parts[at]}"
-    return True
+    places = [at for at in pieces.free if not synonyms or synonyms.of(pieces.parts[at])]
+    for at in some(source, places, count):
+        others = synonyms.of(pieces.parts[at]) or FILLERS
+        pieces.parts[at] = f"{others[pick(source, len(others))]} {pieces.parts[at]}"
+    return bool(places)
 
 
 def _delete(pieces: Pieces, source: random.Random, count: int, synonyms: Synonyms) -> bool:
