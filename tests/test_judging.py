@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.support import feedback, interaction, record_id, says, user
+from tests.dataset.support import base, feedback, interaction, record_id, says, user
 from tests.fake_model import FakeModel
 from tracemill.core.errors import SettingError
 from tracemill.core.examples import PreferenceExample
-from tracemill.core.records import Feedback
+from tracemill.core.records import Consent, Feedback
 from tracemill.core.settings import Settings
 from tracemill.dataset.recipe import Recipe
 from tracemill.feedback.attach import attach
@@ -170,6 +170,16 @@ def test_erasure_reaches_the_cache(workspace: Workspace, fake_model: FakeModel) 
     assert record_id("a").encode() not in path.read_bytes()
     assert record_id("a") not in {one.interaction_id for one in said(workspace)}
     assert len(fake_model.requests) == 2
+
+
+def test_nobody_is_judged_who_does_not_allow_it(workspace: Workspace, fake_model: FakeModel) -> None:
+    withdrawn = Consent(**base("no"), user=user("f" * 64), purpose="evaluate", granted=False)
+    trials = [talk(f"t{at}", f"good {at}", user=user("f" * 64), task_id="t", trial=at) for at in range(2)]
+    workspace.store.append([*trials, talk("b", "bad"), withdrawn])
+    report = workspace.judge()
+    assert (report.denied, report.judged, len(fake_model.requests)) == (2, 1, 1)
+    assert workspace.judge(pairs=True).denied == 2
+    assert len(fake_model.requests) == 1
 
 
 def test_agreement_with_people(workspace: Workspace) -> None:

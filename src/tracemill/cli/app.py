@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import tracemill.cli.archive as archive
+import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
@@ -86,6 +87,12 @@ detected = typer.Typer(help="Find personal data and secrets, and measure how wel
 detected.command()(detection.scan)
 detected.command(name="eval")(detection.evaluate)
 app.add_typer(detected, name="privacy")
+consented = typer.Typer(help="What people allow: shown, granted, withdrawn.", no_args_is_help=True)
+consented.command()(consent.show)
+consented.command()(consent.grant)
+consented.command()(consent.withdraw)
+consented.command(name="list")(consent.list_)
+app.add_typer(consented, name="consent")
 judged = typer.Typer(help="Measure how good records and data files are.", no_args_is_help=True)
 judged.command()(quality.table)
 judged.command()(quality.summary)

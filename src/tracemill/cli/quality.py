@@ -12,7 +12,7 @@ from tracemill.cli.output import Options, emit_json, gentle_progress, say
 from tracemill.cli.output import table as draw
 
 if TYPE_CHECKING:
-    from tracemill.insight.measures import Distribution
+    from tracemill.drawing.measures import Distribution
     from tracemill.insight.quality import QualitySummary
 
 Platform = Annotated[str | None, typer.Option(help="Only this platform.")]
@@ -140,6 +140,8 @@ def judge(
         emit_json(asdict(report))
     what = "pairs" if pairs else "records"
     say(options, f"{report.judged:,} {what} judged with {report.calls:,} calls; {report.known:,} were judged before.")
+    if report.denied:
+        say(options, f"{report.denied:,} records are of people who do not allow their evaluation.")
     if report.contradicts:
         say(options, f"{report.contradicts:,} pairs were judged otherwise in the other order, and count as ties.")
     if report.unknown:

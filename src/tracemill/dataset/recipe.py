@@ -30,15 +30,18 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
 from tracemill.dataset.augmented import TRAIN, Augmentation
-from tracemill.dataset.rules import DuplicatePatterns, Novelty
+from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
 SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
 SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+"""Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
@@ -98,7 +101,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
     share of each split, by sets of records that belong together, and ``seed`` draws them. ``augment`` adds variations of
-    supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
+    supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`). ``purpose`` is what people must
+    allow for their records to be taken, ``consent_default`` what holds for those who said nothing of it.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -115,6 +119,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
     augment: Augmentation | None = None
+    purpose: Literal["train", "evaluate", "share"] = "train"
+    consent_default: Default = "granted"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -139,6 +145,16 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def novelty(self) -> Novelty | None:
         """The step that prefers what is new, if there is one."""
         return next((step for step in self.steps if isinstance(step, Novelty)), None)
+
+    def reads_executions(self) -> bool:
+        """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
+        judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
+        return (
+            judged
+            or self.duplicates() is not None
+            or self.novelty() is not None
+            or bool(EXECUTION_SIGNALS & set(self.signals))
+        )
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.

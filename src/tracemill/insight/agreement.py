@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from tracemill.core.records import Interaction
+from tracemill.drawing.measures import Rate, rate
 from tracemill.feedback.attach import NEGATIVE_RATING, POSITIVE_RATING, Attached, Attachments, Check, attach
-from tracemill.insight.measures import Rate, rate
 from tracemill.quality.judge import RUBRIC
 from tracemill.store.base import Filter, Store
 

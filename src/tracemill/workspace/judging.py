@@ -2,7 +2,8 @@
 
 Scores become feedback of the kind ``score`` with the name ``judge.<measure>``, ``annotator_kind: LLM`` and a value of 0 to 1,
 so that statistics, recipes (``scales``, ``trial_score``) and exports read them as any other. A record that was judged once by a
-model is not judged by it again. Every answer is kept at once: whatever stops the work, the next run goes on behind it.
+model is not judged by it again, and whoever does not allow the purpose ``evaluate`` is not judged at all: the content goes to
+another machine. Every answer is kept at once: whatever stops the work, the next run goes on behind it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tracemill.core.messages import trajectory
 from tracemill.core.records import SCHEMA_VERSION, Feedback, Interaction
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
+from tracemill.privacy.consent import read_consents
 from tracemill.privacy.subject import Subject
 from tracemill.quality.judge import (
     RUBRIC,
@@ -50,11 +52,14 @@ _Answer: TypeAlias = Judgement | Preference
 
 @dataclass
 class JudgeReport:
-    """What a run did. ``known`` were judged by this model before, ``cached`` say what another record says, ``unknown`` counts
-    answers that could not be used, by reason. ``spent`` says that the budget ended the run.
+    """What a run did. ``denied`` belong to people who do not allow ``evaluate``, ``known`` were judged by this model before.
+
+    ``cached`` say what another record says, ``unknown`` counts answers that could not be used, by reason, and ``contradicts``
+    pairs for which the order decided. ``spent`` says that the budget ended the run.
     """
 
     records: int = 0
+    denied: int = 0
     judged: int = 0
     known: int = 0
     cached: int = 0
@@ -84,6 +89,7 @@ class Judging:
         self.client = JudgeClient(settings, pace)
         self._path, self._store, self._workers = path, store, max(1, workers)
         self._report = JudgeReport()
+        self._held = read_consents(store, "evaluate", settings.consent_defaults.get("evaluate", "granted"))
 
     def run(self, *, platform: str | None = None, pairs: bool = False, progress: Progress | None = None) -> JudgeReport:
         """Judge every interaction, or with ``pairs`` every two trials of one task, that this model has not judged yet.
@@ -107,7 +113,10 @@ class Judging:
         platforms = () if platform is None else (platform,)
         for record in self._store.scan(Filter(types=("interaction",), platforms=platforms)):
             if isinstance(record, Interaction):
-                yield record
+                if self._held.denies(record):
+                    self._report.denied += 1
+                else:
+                    yield record
 
     def _points(self, platform: str | None) -> Iterator[_Question]:
         for record in self._interactions(platform):
