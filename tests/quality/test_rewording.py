@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tracemill.core.errors import SourceError
 from tracemill.quality.meaning import changed_facts, protected
-from tracemill.quality.rewording import FILLERS, REWORDINGS, Pieces, Rewording, draws, reword
+from tracemill.quality.rewording import FILLERS, LIGHT, REWORDINGS, Pieces, Rewording, draws, reword
 from tracemill.quality.synonyms import Synonyms
 from tracemill.quality.text import words
 
@@ -48,9 +48,17 @@ def test_deletion_and_swap_keep_the_rest() -> None:
     assert shorter is not None
     assert "  " not in shorter
     assert 0 < len(TEXT.split()) - len(shorter.split()) <= 4
+    assert set(TEXT.split()) - set(shorter.split()) <= LIGHT
+    assert reword("change flights tomorrow", "deletion", draws(3)) is None
     swapped = reword(TEXT, "swap", draws(3))
     assert swapped is not None
     assert sorted(swapped.split()) == sorted(TEXT.split())
+
+
+def test_deletion_leaves_no_odd_space() -> None:
+    content = "change it there, please, and send the papers there!"
+    found = {reword(content, "deletion", draws(seed), rate=1.0) for seed in range(5)}
+    assert found == {"change it, and send papers!"}
 
 
 @given(SENTENCES, st.sampled_from(REWORDINGS), st.integers(0, 99), st.sampled_from([0.1, 0.5, 1.0]))
@@ -92,6 +100,7 @@ def test_synonyms_from_wordnet(tmp_path: Path) -> None:
     )
     (tmp_path / "index.noun").write_text(
         "  1 licence\ncar n 1 1 @ 1 1 00000010\nauto n 1 0 1 1 00000010\nrun n 1 0 1 1 00000050\n"
+        "bank n 2 0 2 1 00000010 00000050\n"
     )
     (tmp_path / "data.adj").write_text("00000020 00 a 03 glad(p) 0 happy 0 well_off 0 000 | a state\n")
     (tmp_path / "index.adj").write_text("happy a 1 0 1 1 00000020\nglad a 1 2 & ! 1 1 00000020\n")
@@ -101,6 +110,7 @@ def test_synonyms_from_wordnet(tmp_path: Path) -> None:
     assert (found.of("car"), found.of("happy"), found.of("glad")) == (("auto",), ("glad",), ("happy",))
     assert found.of("run") == ()  # a noun and a verb: which is meant cannot be told
     assert found.of("jog") == ("run",)
+    assert found.of("bank") == ()  # two senses
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "\xff"])

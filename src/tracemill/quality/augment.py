@@ -256,7 +256,7 @@ class DataAugmentor:
         """The text with words replaced by others that a masked language model finds likely there, one after another."""
         model: MaskedModel = self._model("masked")
         pieces = Pieces.of(content, keep)
-        for at in some(drawn, pieces.free, max(1, round(self.rate * len(pieces.free)))):
+        for at in some(drawn, pieces.telling(), max(1, round(self.rate * len(pieces.free)))):
             before, after = "".join(pieces.parts[:at]), "".join(pieces.parts[at + 1 :])
             if found := model.candidates(before, pieces.parts[at], after):
                 pieces.parts[at] = found[pick(drawn, len(found))]

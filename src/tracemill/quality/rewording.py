@@ -20,6 +20,20 @@ Rewording: TypeAlias = Literal["synonyms", "insertion", "deletion", "swap"]
 REWORDINGS: tuple[Rewording, ...] = ("synonyms", "insertion", "deletion", "swap")
 FILLERS = ("actually", "basically", "really", "simply", "well", "kindly")
 """What insertion puts in where no synonyms are given: English words that add nothing to what is said."""
+_LIGHT_WORDS = (
+    "a an the please just really very quite so well also that there here some of on at in i am is are was were be been being "
+    "actually basically simply kindly hi hello hey thanks ok okay um uh"
+)
+LIGHT = frozenset(_LIGHT_WORDS.split())
+"""English words that can be missing from a message, as from a telegram: the only ones that deletion takes out."""
+_GRAMMAR_WORDS = (
+    "to from by with for about into onto over under between through during within across against toward towards off out up "
+    "down my your his her its our their me you him us them it he she we they this these those who whom whose which what "
+    "where how why as because while though although let get"
+)
+GRAMMAR = LIGHT | frozenset(_GRAMMAR_WORDS.split())
+"""English words that hold a sentence together: nothing is put in their place or beside them."""
+_CLOSING = (".", ",", ";", ":", "!", "?")
 _PIECE = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
@@ -65,6 +79,10 @@ class Pieces:
         parts.append(content[end:])
         return cls(parts, free)
 
+    def telling(self) -> list[int]:
+        """The places of the words that may change and mean something by themselves: all but those of :data:`GRAMMAR`."""
+        return [at for at in self.free if self.parts[at] not in GRAMMAR and "'" not in self.parts[at].replace("’", "'")]
+
     def text(self) -> str:
         """The text of the pieces."""
         return "".join(self.parts)
@@ -82,7 +100,7 @@ def reword(
     """The text with about ``rate`` of its free words changed, at least one; None when the operation can change nothing.
 
     ``synonyms`` replaces words, and needs some. ``insertion`` puts a synonym of some word beside it, or one of
-    :data:`FILLERS`. ``deletion`` takes words out, never all. ``swap`` exchanges neighbours.
+    :data:`FILLERS`. ``deletion`` takes words of :data:`LIGHT` out. ``swap`` exchanges neighbours.
     """
     pieces = Pieces.of(content, keep)
     count = max(1, round(rate * len(pieces.free)))
@@ -94,7 +112,7 @@ def reword(
 
 
 def _replace(pieces: Pieces, source: random.Random, count: int, synonyms: Synonyms) -> bool:
-    known = [at for at in pieces.free if synonyms.of(pieces.parts[at])]
+    known = [at for at in pieces.telling() if synonyms.of(pieces.parts[at])]
     for at in some(source, known, count):
         others = synonyms.of(pieces.parts[at])
         pieces.parts[at] = others[pick(source, len(others))]
@@ -109,7 +127,7 @@ def _agree(parts: list[str], at: int) -> None:
 
 
 def _insert(pieces: Pieces, source: random.Random, count: int, synonyms: Synonyms) -> bool:
-    places = [at for at in pieces.free if not synonyms or synonyms.of(pieces.parts[at])]
+    places = [at for at in pieces.telling() if not synonyms or synonyms.of(pieces.parts[at])]
     for at in some(source, places, count):
         others = synonyms.of(pieces.parts[at]) or FILLERS
         pieces.parts[at] = f"{others[pick(source, len(others))]} {pieces.parts[at]}"
@@ -118,11 +136,16 @@ def _insert(pieces: Pieces, source: random.Random, count: int, synonyms: Synonym
 
 def _delete(pieces: Pieces, source: random.Random, count: int, synonyms: Synonyms) -> bool:
     del synonyms
-    count = min(count, len(pieces.parts) // 2 - 1)  # one word stays at least
-    for at in some(source, pieces.free, count):
+    light = [at for at in pieces.free if pieces.parts[at] in LIGHT]
+    count = min(count, len(light), len(pieces.parts) // 2 - 1)  # one word stays at least
+    for at in some(source, light, count):
         pieces.parts[at] = ""
-        if pieces.parts[at - 1].endswith(" ") and pieces.parts[at + 1].startswith(" "):
-            pieces.parts[at + 1] = pieces.parts[at + 1][1:]
+        if pieces.parts[at - 1].endswith(" "):
+            following = pieces.parts[at + 1]
+            if following.startswith(" "):
+                pieces.parts[at + 1] = following[1:]
+            elif following[:1] in _CLOSING:
+                pieces.parts[at - 1] = pieces.parts[at - 1].rstrip(" ,;")
     return count > 0
 
 

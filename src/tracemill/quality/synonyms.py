@@ -38,8 +38,8 @@ class Synonyms:
     def load(cls, path: Path) -> Synonyms:
         """The synonyms of a folder or file. Raises SourceError when it cannot be read or holds none.
 
-        A folder holds WordNet's database (``index.noun``, ``data.noun``…, wndb(5WN)); only words of one part of speech are
-        taken, with the words of their most frequent sense. A file is JSON (``{"quick": ["fast"]}``) or has lines
+        A folder holds WordNet's database (``index.noun``, ``data.noun``…, wndb(5WN)); only words that have one sense
+        there are taken: which of several is meant cannot be told. A file is JSON (``{"quick": ["fast"]}``) or has lines
         ``word: synonym, synonym`` or ``word,synonym,synonym``; ``#`` begins a comment.
         """
         try:
@@ -86,11 +86,10 @@ def _wordnet(folder: Path) -> dict[str, list[str]]:
             if line.startswith(" "):
                 continue  # the licence stands at the head of every file
             fields = line.split()
-            word, pointers = fields[0], int(fields[3])
-            offsets = fields[6 + pointers :]
-            if word in found or word in several:
+            word, senses, pointers = fields[0], int(fields[2]), int(fields[3])
+            if word in found or senses != 1:
                 several.add(word)
-            found[word] = members[offsets[0]]
+            found[word] = members[fields[6 + pointers]]
     return {word: others for word, others in found.items() if word not in several}
 
 
