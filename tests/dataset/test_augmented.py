@@ -73,6 +73,7 @@ def test_only_train_is_augmented(tmp_path: Path) -> None:
         len(made) / len(originals) * len(rows(plain, "test")), abs=len(made) / 4
     )
     assert not version.verify()
+    assert f"{len(made)} examples of train are augmented: made of others, and marked so." in version.manifest.notes
 
 
 def test_ids_are_in_order_and_fates_name_the_variations(tmp_path: Path) -> None:
@@ -112,6 +113,24 @@ def test_what_is_recorded_goes_before_what_was_made(tmp_path: Path) -> None:
     both = {row.id: row for row in rows(built([first, same], tmp_path / "b", split={"train": 1.0}), "train")}
     assert both[made.id].augmented is None
     assert both[made.id].sources == sorted([first.id, same.id])
+
+
+def test_what_was_made_displaces_nothing_of_another_split(tmp_path: Path) -> None:
+    """The smallest split keeps a content that several have; but not where all it has is a variation."""
+    first = interaction("a", [says("user", QUESTIONS[0]), says("assistant", "Here.")], success=True)
+    made = [row for row in rows(built([first], tmp_path / "a", split={"train": 1.0}), "train") if row.augmented]
+    same = interaction("b", made[0].messages, success=True, minutes=1)
+    for seed in range(40):
+        split = {"train": 0.4, "test": 0.6}
+        version = built([first, same], tmp_path / f"s{seed}", split=split, seed=seed)
+        fates = {fate.id: fate.split for fate in version.fates()}
+        if fates == {first.id: "train", same.id: "test"}:
+            break
+    else:
+        raise AssertionError("no seed parts the two")
+    assert [row.id for row in rows(version, "test")] == [made[0].id]
+    assert made[0].id not in {row.id for row in rows(version, "train")}
+    assert version.manifest.drops["augmented.recorded_elsewhere"] == 1
 
 
 def test_why_nothing_was_made_is_counted(tmp_path: Path) -> None:

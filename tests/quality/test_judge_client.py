@@ -34,6 +34,7 @@ def test_a_question_and_its_answer(fake_model: FakeModel) -> None:
     (seen,) = fake_model.requests
     assert seen["path"] == "/v1/chat/completions"
     assert seen["headers"]["authorization"] == "Bearer k-1"
+    assert seen["headers"]["host"] == fake_model.url.removeprefix("http://")
     assert seen["body"] == {"model": "judge-1", **BODY}
 
 

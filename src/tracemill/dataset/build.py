@@ -233,6 +233,8 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
 def _notes(ledger: Ledger, merged: Merged, shares: Mapping[str, float]) -> list[str]:
     """Findings a reader should know, as sentences."""
     notes = list(ledger.notes)
+    if merged.augmented:
+        notes.append(f"{merged.augmented} examples of train are augmented: made of others, and marked so.")
     notes += [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())

@@ -52,6 +52,7 @@ class Merged:
     changes: Counter[str] = field(default_factory=Counter)
     contradictions: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    augmented: int = 0
 
 
 @dataclass
@@ -103,6 +104,7 @@ class Merge:
                 files[split, tag] = file
             file.write_line(line)
             self.merged.examples.setdefault(split, Counter())[tag] += 1
+            self.merged.augmented += all(draft.augmented for draft in drafts)
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
             if (opposed := drafts[0].opposed) is not None:
@@ -136,7 +138,10 @@ class Merge:
                 self.merged.drops["augmented.not_train"] += 1
                 continue
             standing.setdefault(split, []).append(draft)
-        return standing
+        recorded = {split: drafts for split, drafts in standing.items() if not all(one.augmented for one in drafts)}
+        if recorded and len(recorded) < len(standing):  # what was made does not displace what was recorded
+            self.merged.drops["augmented.recorded_elsewhere"] += 1
+        return recorded or standing
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
         if len(kept) > 1:

@@ -119,7 +119,6 @@ class JudgeClient:
             asked.pop("response_format", None)
         data = json.dumps(asked).encode()
         headers = {
-            "Host": self._target.host if self._target.port in (80, 443) else f"{self._target.host}:{self._target.port}",
             "Content-Type": "application/json",
             "Content-Length": str(len(data)),
             **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
