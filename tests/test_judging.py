@@ -14,7 +14,7 @@ from tests.dataset.support import base, feedback, interaction, record_id, says, 
 from tests.fake_model import FakeModel
 from tracemill.core.errors import SettingError
 from tracemill.core.examples import PreferenceExample
-from tracemill.core.records import Consent, Feedback
+from tracemill.core.records import Consent, Decision, Feedback
 from tracemill.core.settings import Settings
 from tracemill.dataset.recipe import Recipe
 from tracemill.feedback.attach import attach
@@ -74,6 +74,14 @@ def test_scores_join_their_interactions(workspace: Workspace, fake_model: FakeMo
         ("judge-1", "other", "score"),
     }
     assert SECRET not in repr(said(workspace))
+
+
+def test_recorded_decisions_go_to_the_judge(workspace: Workspace, fake_model: FakeModel) -> None:
+    decided = Decision(**base("d"), interaction_id=record_id("a"), choice="train", reasoning="because it is cheaper")
+    workspace.store.append([talk("a", "good"), talk("b", "bad"), decided])
+    workspace.judge(workers=1)
+    asked = [seen["body"]["messages"][1]["content"] for seen in fake_model.requests]
+    assert ["because it is cheaper" in content for content in asked] == [True, False]
 
 
 def test_nothing_is_asked_twice(workspace: Workspace, fake_model: FakeModel) -> None:

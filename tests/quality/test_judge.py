@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataset.support import calls, result, says
+from tests.dataset.support import base, calls, result, says
+from tracemill.core.records import Decision, Option
 from tracemill.quality.judge import (
     LONGEST,
     RUBRIC,
@@ -66,6 +67,16 @@ def test_no_text_gets_out_of_its_line(text: str) -> None:
     body = pointwise(talk)
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert body["messages"][0] == pointwise(TALK)["messages"][0]  # what is judged changes nothing of the rules
+
+
+def test_recorded_decisions_are_shown() -> None:
+    decided = Decision(
+        **base("d"), choice="web", reasoning="because it is current", options=[Option(name="web", pros=["new"])]
+    )
+    *_, line = [json.loads(line) for line in marked(pointwise(TALK, [], [decided])["messages"][1]["content"])]
+    assert line["decision"]["choice"] == "web"
+    assert line["decision"]["options"][0]["pros"] == ["new"]
+    assert decided.id not in json.dumps(line)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), st.text()), max_size=5))

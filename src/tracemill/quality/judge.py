@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from tracemill.core.messages import role, text, tool_calls
-from tracemill.core.records import Message
+from tracemill.core.records import Decision, Message
 from tracemill.quality.metrics import MeasureName
 
 RUBRIC: dict[MeasureName, str] = {
@@ -46,6 +46,8 @@ WORDS = (
 LONGEST = 60_000
 """Characters of a conversation that are shown at most; of a longer one the middle is left out."""
 _SCORES = (1, 2, 3, 4, 5)
+_DECISION = ("context", "options", "choice", "reasoning", "confidence", "outcome")
+"""What of a recorded decision is shown."""
 Side: TypeAlias = Literal["A", "B", "tie"]
 
 
@@ -77,14 +79,17 @@ class Preference(Struct, frozen=True, kw_only=True):
         return len(set(self.answers)) > 1
 
 
-def shown(messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> str:
-    """A conversation as JSON, one message a line, between marks that no text of it can hold."""
+def shown(messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), decisions: Sequence[Decision] = ()) -> str:
+    """A conversation as JSON, one message or recorded decision a line, between marks that no text of it can hold."""
     lines = [json.dumps({"tools_offered": [_name(tool) for tool in tools]}, ensure_ascii=False)] if tools else []
     for message in messages:
         line: dict[str, Any] = {"role": role(message), "text": text(message)}
         if calls := [{"tool": call.name, "arguments": call.arguments} for call in tool_calls(message)]:
             line["calls"] = calls
         lines.append(json.dumps(line, ensure_ascii=False, default=str))
+    for decision in decisions:
+        told = {name: getattr(decision, name) for name in _DECISION}
+        lines.append(json.dumps({"decision": msgspec.to_builtins(told)}, ensure_ascii=False, default=str))
     whole = "\n".join(lines)
     if len(whole) > LONGEST:
         half = LONGEST // 2
@@ -104,8 +109,10 @@ _CAUTION = (
 )
 
 
-def pointwise(messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """The body of a request (without the model) for all measures of one conversation."""
+def pointwise(
+    messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), decisions: Sequence[Decision] = ()
+) -> dict[str, Any]:
+    """The body of a request (without the model) for all measures of one conversation, with the decisions recorded of it."""
     rules = "\n".join(f"- {name}: {rule}" for name, rule in RUBRIC.items())
     system = (
         "You judge how well an assistant did. Give each measure a whole number from 1 to 5, or null where the conversation "
@@ -119,7 +126,7 @@ def pointwise(messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ())
             "because": {"type": "string", "enum": list(WORDS)},
         }
     )
-    return _body(system, shown(messages, tools), "judgement", _object(dict.fromkeys(RUBRIC, entry)))
+    return _body(system, shown(messages, tools, decisions), "judgement", _object(dict.fromkeys(RUBRIC, entry)))
 
 
 def pairwise(first: Sequence[Message], second: Sequence[Message]) -> dict[str, Any]:

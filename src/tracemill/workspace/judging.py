@@ -26,6 +26,7 @@ from tracemill.core.messages import trajectory
 from tracemill.core.records import SCHEMA_VERSION, Feedback, Interaction
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
+from tracemill.feedback.executions import find_executions
 from tracemill.privacy.consent import read_consents
 from tracemill.privacy.subject import Subject
 from tracemill.quality.judge import (
@@ -119,12 +120,15 @@ class Judging:
                     yield record
 
     def _points(self, platform: str | None) -> Iterator[_Question]:
+        executions = find_executions(self._store)
         for record in self._interactions(platform):
             self._report.records += 1
             if self._store.known([self._id(record.id, name) for name in RUBRIC]):
                 self._report.known += 1
                 continue
-            body = pointwise(trajectory(record), record.tools)
+            execution = executions.of(self._store, [record.id]).get(record.id)
+            decisions = () if execution is None else execution.decisions
+            body = pointwise(trajectory(record), record.tools, decisions)
             key = key_of(self.client.model, body)
             yield _Question(
                 (record.id,), record.platform, (body,), key, lambda texts: read_judgement(texts[0]), Judgement
