@@ -11,6 +11,7 @@ import pytest
 
 from tests.dataset.test_steps import drop_all
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.augmented import Augmentation
 from tracemill.dataset.recipe import Recipe, Source, default_recipe, load_recipe, parse_recipe
 from tracemill.dataset.splitting import Splitting
 from tracemill.dataset.steps import MaximumMessages, WellFormed
@@ -87,6 +88,7 @@ def test_every_field_counts_in_the_hash() -> None:
         {"package": "quality"},
         {"purpose": "share"},
         {"consent_default": "denied"},
+        {"augment": Augmentation(operations=("swap",))},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__)
     hashes = [Recipe(**fields).hash() for fields in changed]

@@ -101,6 +101,8 @@ judged = typer.Typer(help="Measure how good records and data files are.", no_arg
 judged.command()(quality.table)
 judged.command()(quality.summary)
 judged.command()(quality.validate)
+judged.command()(quality.judge)
+judged.command()(quality.agreement)
 app.add_typer(judged, name="quality")
 hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
 hold.command(name="place")(privacy.hold_place)

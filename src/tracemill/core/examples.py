@@ -18,6 +18,18 @@ FeatureKind: TypeAlias = Literal["integer", "number", "flag", "word"]
 FeatureValue: TypeAlias = bool | int | float | str
 
 
+class Augmented(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """That a row was made of another one: by which operation, of which example, with which seed (0 and the rest repeat it).
+
+    ``difficulty`` is the level of 1 to 5 that :func:`tracemill.quality.scenarios.difficulty` gives, where it was graded.
+    """
+
+    operation: str
+    source: str
+    seed: int
+    difficulty: Annotated[int, Meta(ge=1, le=5)] | None = None
+
+
 class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="example"):
     """What every example carries.
 
@@ -26,6 +38,7 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     interactions and the feedback and validations that were read with them. ``signal`` is the rule that made it,
     ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
     ``features`` are numbers, flags and short words about the interaction, by name; they are no part of the content.
+    ``augmented`` says that it is no record's own content but was made of another example.
     ``scenario``, ``quality_score``, ``execution_successful`` and ``training_type`` are set in packages: the interaction's
     scenario, its score by :mod:`tracemill.quality.metrics`, whether it succeeded, and the package's name.
     """
@@ -40,6 +53,7 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     task_id: str | None = None
     tools: list[dict[str, Any]] = []
     features: dict[str, FeatureValue] = {}
+    augmented: Augmented | None = None
     scenario: str | None = None
     quality_score: Annotated[float, Meta(ge=0, le=1)] | None = None
     execution_successful: bool | None = None

@@ -241,8 +241,13 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
 
 def _notes(merged: Merged, drawn: Drawn) -> list[str]:
     """Findings a reader should know, as sentences."""
+    augmented = (
+        [f"{merged.augmented} examples of train are augmented: made of others, and marked so."]
+        if merged.augmented
+        else []
+    )
     contradictions = [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]
-    return [*contradictions, *drawn.notes]
+    return [*augmented, *contradictions, *drawn.notes]

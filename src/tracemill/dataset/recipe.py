@@ -32,6 +32,7 @@ from msgspec import Meta, Struct, field
 
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.augmented import TRAIN, Augmentation
 from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.splitting import (
@@ -131,6 +132,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :mod:`tracemill.dataset.weights`. ``split`` gives the share of each split, by sets of records that belong together,
     ``splitting`` how they are put there, and ``seed`` draws them; for ``k_fold`` the splits are the folds, ``fold_1`` and so
     on. ``features`` are computed of every interaction and stand beside its examples (:mod:`tracemill.dataset.features`).
+    ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
     ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
     nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
 
@@ -153,6 +155,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weights: Literal["none", "confidence", "balanced"] = "none"
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
     package: str | None = None
+    augment: Augmentation | None = None
     purpose: Literal["train", "evaluate", "share"] = "train"
     consent_default: Default = "granted"
 
@@ -169,6 +172,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise RecipeError(f"steps: {name} stands there twice")
         if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
             raise RecipeError(f"half_life_days: a half-life is a positive number of days, not {self.half_life_days}")
+        if self.augment is not None and TRAIN not in self.split:
+            raise RecipeError("augment: there is no split named train, and augmented rows are in no other")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
@@ -282,6 +287,8 @@ def parse_recipe(content: Any) -> Recipe:
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")
     if isinstance(signals := values.get("signals"), list):
         _check_keys([name for name in signals if isinstance(name, str)], SIGNALS, "signals: ", what="signal")
+    if isinstance(augment := values.get("augment"), dict):
+        _check_keys(augment, Augmentation.__struct_fields__, "augment.")
     steps = _parse_steps(values.pop("steps", []))
     try:
         return msgspec.structs.replace(msgspec.convert(values, Recipe), steps=steps)

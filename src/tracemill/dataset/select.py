@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import Example, FeatureValue
+from tracemill.core.examples import Example, FeatureValue, SupervisedExample
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
+from tracemill.dataset.augmented import Augmentation, variations
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.observe import observe
 from tracemill.dataset.recipe import Recipe, SignalName
@@ -199,6 +200,8 @@ def _signals(
             left_out[signal] = outcome.reason
         else:
             selected.examples.extend((signal, whole, example) for example in outcome)
+    if recipe.augment is not None:
+        _augment(selected, recipe.augment, left_out)
     return left_out
 
 
@@ -215,6 +218,17 @@ def _describe(interaction: Interaction, attached: Attached, package: str, select
             training_type=package,
         )
         selected.examples[at] = signal, whole, described
+
+
+def _augment(selected: Selected, augmentation: Augmentation, left_out: dict[str, str]) -> None:
+    """Add variations of the supervised examples; the merge keeps those of the split ``train``."""
+    for signal, whole, example in list(selected.examples):
+        if isinstance(example, SupervisedExample):
+            made = variations(example, augmentation)
+            if isinstance(made, Drop):
+                left_out["augment"] = made.reason
+            else:
+                selected.examples.extend((signal, whole, one) for one in made)
 
 
 def _trial(interaction: Interaction, attached: Attached, recipe: Recipe, left_out: dict[str, str]) -> Trial | None:

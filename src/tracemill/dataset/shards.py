@@ -42,7 +42,8 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """An example on its way into a version: its line, and what the merge decides by.
 
     ``owners`` are the interactions it was made of, each as (shard, place in the shard). ``side`` of ``opposed`` is what
-    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call.
+    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call,
+    an ``augmented`` one in every split but ``train``.
     """
 
     owners: list[tuple[int, int]]
@@ -53,6 +54,7 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     opposed: bytes | None
     side: int
     line: bytes
+    augmented: bool = False
 
 
 class Pattern(msgspec.Struct, array_like=True, frozen=True):
@@ -114,6 +116,7 @@ def add_draft(
         opposed=None if opposed is None else opposed[0],
         side=0 if opposed is None else opposed[1],
         line=encode_line(example),
+        augmented=example.augmented is not None,
     )
     runs.add(key, _encode(draft))
     return key

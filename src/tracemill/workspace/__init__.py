@@ -43,6 +43,7 @@ from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.consent import read_consents
 from tracemill.privacy.erase import RECEIPTS, Found, receipt_holds
 from tracemill.privacy.signing import Signer, load_signer
+from tracemill.quality.judge_client import Pace
 from tracemill.sdk.delivery import Delivered, Delivery, delivered
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
@@ -53,6 +54,7 @@ from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
+from tracemill.workspace.judging import JudgeReport, Judging
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
 from tracemill.workspace.mining import add_patterns
 from tracemill.workspace.redacting import Redacting
@@ -232,6 +234,20 @@ class Workspace:
     def doctor(self, *, verify: bool = True) -> Health:
         """See :mod:`tracemill.insight.health`."""
         return examine(self.path, self.store, verify=verify)
+
+    def judge(
+        self,
+        *,
+        platform: str | None = None,
+        pairs: bool = False,
+        pace: Pace | None = None,
+        workers: int = 4,
+        progress: Progress | None = None,
+    ) -> JudgeReport:
+        """Have a language model judge what is stored; see :mod:`tracemill.workspace.judging`. Noted in the audit log."""
+        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers)
+        self.audit("quality.judge", judging.client.host, model=judging.client.model, pairs=pairs)
+        return judging.run(platform=platform, pairs=pairs, progress=progress)
 
     def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
         """The newest refused items."""

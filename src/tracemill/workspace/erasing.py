@@ -38,6 +38,7 @@ from tracemill.privacy.places import (
 from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
+from tracemill.workspace.judging import JudgePlace
 
 
 class Erasing:
@@ -79,6 +80,7 @@ class Erasing:
             ApiKeysPlace(self._store),
             KeysPlace(self._store),  # after the records: their sums are put right by what they say
             *files,
+            JudgePlace(path),
             WorkPlace(self._work),
             VersionsPlace(datasets, self._receipt),
             ExportsPlace(self._exports, datasets, lambda: external_exports(path), self._receipt),
