@@ -23,6 +23,8 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     gives the same and equal content has one id. ``sources`` are all records that gave this content, sorted: the
     interactions and the feedback and validations that were read with them. ``signal`` is the rule that made it,
     ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
+    ``human_validated`` says that a person judged it. ``platform`` and ``task_id`` are those of its interaction. ``tools`` are
+    the schemas of the tools that the model could call.
     """
 
     id: str
@@ -37,7 +39,7 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
 
 class SupervisedExample(_Example, tag="supervised", frozen=True):
-    """A conversation worth imitating. The last message is the assistant's.
+    """A conversation worth imitating: the last of its ``messages`` is the assistant's.
 
     ``tail`` holds what the source said after the last assistant message, which no chat format can train on.
     """
@@ -47,8 +49,9 @@ class SupervisedExample(_Example, tag="supervised", frozen=True):
 
 
 class LabelledExample(_Example, tag="labelled", frozen=True):
-    """A prompt, one completion, and whether it was wanted (KTO). ``tail`` as for SupervisedExample.
+    """A ``prompt``, one ``completion``, and by ``label`` whether it was wanted (KTO).
 
+    ``tail`` holds what the source said after the last assistant message, which no chat format can train on.
     ``label_source`` is what the label was read from: a thumb, a rating, or a reward with its value in ``score``.
     """
 
@@ -63,9 +66,10 @@ class LabelledExample(_Example, tag="labelled", frozen=True):
 class PreferenceExample(_Example, tag="preference", frozen=True):
     """Two answers to the very same history (DPO): both begin with the assistant message at which they part.
 
-    ``pairs`` names every (better, worse) pair of interactions with exactly these two answers; the scores are the first
-    pair's. ``chosen_rest`` and ``rejected_rest`` count the messages that follow in the first pair and are not part of the
-    answers. Tool-call ids are labels a provider draws at random, so histories that differ in nothing else are the same:
+    ``prompt`` is that history, ``chosen`` the better answer and ``rejected`` the worse. ``pairs`` names every
+    (better, worse) pair of interactions with exactly these two answers; ``chosen_score`` and ``rejected_score`` are the
+    first pair's. ``chosen_rest`` and ``rejected_rest`` count the messages that follow in the first pair and are not part of
+    the answers. Tool-call ids are labels a provider draws at random, so histories that differ in nothing else are the same:
     the prompt has the better side's ids, and ``aligned_ids`` maps the worse side's to them.
     """
 
@@ -83,9 +87,10 @@ class PreferenceExample(_Example, tag="preference", frozen=True):
 class TrajectoryPreference(_Example, tag="trajectory_preference", frozen=True):
     """Two whole attempts at one task of which one went better, whose histories do not part at an assistant message.
 
+    ``chosen`` is the attempt that went better and ``rejected`` the other, each as a whole.
     ``shared`` is the number of leading messages both have in common. Not a DPO row: the sides answer different histories.
-    ``rejected_tools`` are the worse side's tool schemas where they differ from ``tools``; ``pairs`` as for
-    PreferenceExample.
+    ``rejected_tools`` are the worse side's tool schemas where they differ from ``tools``. ``pairs`` names every
+    (better, worse) pair of interactions with exactly these two; ``chosen_score`` and ``rejected_score`` are the first pair's.
     """
 
     chosen: list[Message]
@@ -139,7 +144,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lists them (one :class:`Fate` a line). ``groups`` counts the sets of records that no split may part. ``examples``
     counts rows by split and example type; ``drops`` counts records and examples left out, by stage and reason;
     ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader should know (contradicting
-    preferences, for one).
+    preferences, for one). ``documents`` are files that say what the version is (:mod:`tracemill.dataset.documents`).
     """
 
     manifest_version: int
@@ -155,6 +160,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notes: list[str]
     fates: str
     files: list[DatasetFile]
+    documents: list[DatasetFile] = []
 
 
 class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,6 +22,7 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
 from tracemill.core.steps import Progress
+from tracemill.dataset.documents.write import write_documents
 from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.merge import FATES, Merge, Merged
@@ -177,6 +178,8 @@ class _Build:
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
         )
+        documents = write_documents(output, self.work, manifest, parts, self.progress)
+        manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
 

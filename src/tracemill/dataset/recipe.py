@@ -96,7 +96,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    share of each split, by sets of records that belong together, and ``seed`` draws them. ``license`` (an SPDX identifier or
+    a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a version say of its use.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -112,6 +113,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    license: str = ""
+    intended_uses: tuple[str, ...] = ()
+    forbidden_uses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

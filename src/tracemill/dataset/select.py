@@ -14,6 +14,7 @@ from tracemill.core.examples import Example
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
+from tracemill.dataset.facts import Facts, facts_of
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rules import Rule, judge_quality
@@ -34,7 +35,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """The narrow columns of one interaction that was read: all that is kept in memory or looked at across records.
 
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
-    ``offset`` and ``length`` say where a trial lies in its shard's file of trials.
+    ``offset`` and ``length`` say where a trial lies in its shard's file of trials; ``facts`` is what documents count.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     score: float = 0.0
     offset: int = 0
     length: int = 0
+    facts: Facts | None = None
 
 
 @dataclass(slots=True)
@@ -72,10 +74,11 @@ def select(
     ids = list(attached.ids())
     changes: list[str] = []
     current = interaction
-    for step in recipe.steps:
+    for number, step in enumerate(recipe.steps):
         verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
-            dropped = Columns(id=interaction.id, attached=ids, dropped=verdict.reason, changes=changes)
+            facts = facts_of(interaction, current, attached, recipe.scales, number)
+            dropped = Columns(id=interaction.id, attached=ids, dropped=verdict.reason, changes=changes, facts=facts)
             return Selected(dropped)
         if isinstance(verdict, Change):
             current = verdict.value
@@ -98,6 +101,7 @@ def select(
         spine=b"".join(spine(current)),
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
+        facts=facts_of(interaction, current, attached, recipe.scales),
     )
     return selected
 

@@ -1,7 +1,8 @@
 """Dataset versions on disk: find, list, read, verify.
 
 A version is a folder ``<root>/<name>/v<N>`` that never changes: ``manifest.json`` (what it is), ``<split>-<type>.jsonl``
-(the examples, sorted by id), ``fates.jsonl`` (what became of every record read), ``build.json`` (when and from where).
+(the examples, sorted by id), ``fates.jsonl`` (what became of every record read), documents
+(:mod:`tracemill.dataset.documents`), ``build.json`` (when and from where).
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import EXAMPLE_TYPES, MANIFEST_VERSION, BuildRecord, Example, Fate, Manifest, Tombstone
+from tracemill.core.examples import (
+    EXAMPLE_TYPES,
+    MANIFEST_VERSION,
+    BuildRecord,
+    DatasetFile,
+    Example,
+    Fate,
+    Manifest,
+    Tombstone,
+)
 from tracemill.dataset.files import sha256_of
 from tracemill.dataset.identity import example_tag
 from tracemill.dataset.rows import decode_line
@@ -72,6 +82,10 @@ class Version:
             return msgspec.json.decode((self.path / BUILD).read_bytes(), type=BuildRecord)
         except (OSError, msgspec.MsgspecError) as error:
             raise DatasetError(f"{self.reference}: {BUILD} cannot be read: {error}") from error
+
+    def listed(self) -> list[DatasetFile]:
+        """Every file its manifest names: rows, fates, documents. None of them is there any more once it was erased."""
+        return [*self.manifest.files, *self.manifest.documents]
 
     def splits(self) -> list[str]:
         """The splits that have examples, in alphabetical order."""
@@ -130,7 +144,7 @@ class Version:
         manifest's counts agree with them, and that no file lies there that the manifest does not know.
         """
         if self.tombstone is not None:
-            there = [file.path for file in self.manifest.files if (self.path / file.path).exists()]
+            there = [file.path for file in self.listed() if (self.path / file.path).exists()]
             return [f"{name} is still there, though the version was erased" for name in there]
         problems = self._check_files()
         if problems:
@@ -161,7 +175,7 @@ class Version:
 
     def _check_files(self) -> list[str]:
         problems = []
-        for file in self.manifest.files:
+        for file in self.listed():
             path = self.path / file.path
             if not path.is_file():
                 problems.append(f"{file.path} is missing")
@@ -169,7 +183,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, *(file.path for file in self.manifest.files)}
+        known = {MANIFEST, BUILD, *(file.path for file in self.listed())}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )
