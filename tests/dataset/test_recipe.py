@@ -83,7 +83,7 @@ def test_every_field_counts_in_the_hash() -> None:
         {"intended_uses": ("x",)},
         {"forbidden_uses": ("x",)},
     ]
-    assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__)
+    assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__) - {"gates"}
     hashes = [Recipe(**fields).hash() for fields in changed]
     assert len({Recipe().hash(), *hashes}) == len(hashes) + 1
 

@@ -32,6 +32,7 @@ from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
 from tracemill.dataset.rules import DuplicatePatterns
+from tracemill.dataset.standing import Gates
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
@@ -98,6 +99,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
     share of each split, by sets of records that belong together, and ``seed`` draws them. ``license`` (an SPDX identifier or
     a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a version say of its use.
+    ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a version and not what it is.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -116,6 +118,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     license: str = ""
     intended_uses: tuple[str, ...] = ()
     forbidden_uses: tuple[str, ...] = ()
+    gates: Gates = Gates()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -143,7 +146,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fields = {
             info.name: getattr(self, info.name)
             for info in msgspec.structs.fields(self)
-            if info.name != "steps" and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
+            if info.name not in ("steps", "gates")
+            and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
         }
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fields))
         for moment in ("since", "until"):
@@ -193,6 +197,8 @@ def parse_recipe(content: Any) -> Recipe:
         values["source"] = {
             key: _moment(value, key) if key in ("since", "until") else value for key, value in source.items()
         }
+    if isinstance(gates := values.get("gates"), dict):
+        _check_keys(gates, Gates.__struct_fields__, "gates.")
     if isinstance(scales := values.get("scales"), dict):
         for name, scale in scales.items():
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")

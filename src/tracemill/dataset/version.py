@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from tracemill.core.examples import (
 from tracemill.dataset.files import sha256_of
 from tracemill.dataset.identity import example_tag
 from tracemill.dataset.rows import decode_line
+from tracemill.dataset.standing import current_folder
 
 MANIFEST = "manifest.json"
 BUILD = "build.json"
@@ -224,8 +226,18 @@ def list_versions(root: Path, name: str | None = None) -> list[Version]:
     return [open_version(path) for found in names if name in (None, found) for path in version_folders(root / found)]
 
 
+def current_versions(root: Path) -> list[Version]:
+    """The current version of every dataset that has one, by name."""
+    found = []
+    for name, versions in groupby(list_versions(root), key=lambda version: version.name):
+        by_folder = {version.path.name: version for version in versions}
+        current = current_folder(root / name, list(by_folder))
+        found.extend([] if current is None else [by_folder[current]])
+    return found
+
+
 def find_version(root: Path, reference: str) -> Version:
-    """The version a reference means: ``name@v3``, or the newest for ``name`` alone.
+    """The version a reference means: ``name@v3``, or the current one for ``name`` alone.
 
     Raises DatasetError when there is none; the hint names those there are.
     """
@@ -234,7 +246,14 @@ def find_version(root: Path, reference: str) -> Version:
         raise DatasetError(f"{reference!r} names no dataset version", hint="Write name or name@v3.")
     name, number = match.groups()
     folders = version_folders(root / name)
-    wanted = folders[-1:] if number is None else [path for path in folders if path.name == f"v{number}"]
+    chosen = current_folder(root / name, [path.name for path in folders]) if number is None else f"v{number}"
+    wanted = [path for path in folders if path.name == chosen]
+    if folders and chosen is None:
+        waiting = f"{name}@{folders[-1].name}"
+        raise DatasetError(
+            f"no version of {name!r} was approved yet",
+            hint=f"`tracemill dataset approve {waiting}` makes it the current one; name it in full to look at it.",
+        )
     if not wanted:
         there = [f"{name}@{path.name}" for path in folders] or sorted({v.name for v in list_versions(root)})
         hint = f"There are: {', '.join(there)}." if there else "Run `tracemill dataset build` first."
