@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -130,22 +130,3 @@ def current_folder(folder: Path, versions: list[str]) -> str | None:
     if standing.current in versions:
         return standing.current
     return next((name for name in reversed(versions) if not standing.is_proposed(name)), None)
-
-
-def state_words(standing: Standing, folder: str, *, current: bool, erased: bool, replaced_by: str = "") -> list[str]:
-    """How a version stands, in words: ``current``, ``waiting for approval``, ``refused``, ``rows erased``…"""
-    words = ["current"] if current else []
-    proposal = standing.proposals.get(folder)
-    if proposal is not None and proposal.status == "waiting":
-        words.append("waiting for approval")
-    elif proposal is not None:
-        words.append(f"{proposal.status} by {proposal.decided_by}")
-    if erased:
-        words.append(f"rows erased, see {replaced_by}" if replaced_by else "rows erased")
-    return words
-
-
-def plain_standing(standing: Standing, folder: str, *, current: bool) -> dict[str, Any]:
-    """The same as plain data, for ``--json`` and HTTP."""
-    proposal = standing.proposals.get(folder)
-    return {"current": current, "proposal": None if proposal is None else msgspec.to_builtins(proposal)}
