@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ gates: {maximum_lost: 0.5}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     with Workspace.open(tmp_path / "w") as workspace:
         workspace.store.append(chat_records(range(12)))
-    yield tmp_path
+    return tmp_path
 
 
 def add(folder: Path, *numbers: int) -> None:
