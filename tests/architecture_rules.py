@@ -34,9 +34,9 @@ FACE_USES = {"cli": {"demo", "server", "ship"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`,
 `tracemill ship`."""
 HEAVY = {f"tracemill.store.{name}" for name in ("cold.cold", "cold.layout", "cold.sealed", "resealing")}
-HEAVY |= {"tracemill.quality.duplicates"}
-"""Modules of ours that need heavy optional packages (PyArrow, NumPy) and are imported where the archive, or the search for
-duplicates, is first used."""
+HEAVY |= {"tracemill.quality.duplicates", "tracemill.privacy.detect", "tracemill.privacy.redact"}
+"""Modules of ours that need heavy optional packages (PyArrow, NumPy, RE2) and are imported where the archive, the search for
+duplicates, or redaction is first used."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}
 INTEGRATIONS = {

@@ -82,6 +82,8 @@ def test_every_field_counts_in_the_hash() -> None:
         {"license": "mit"},
         {"intended_uses": ("x",)},
         {"forbidden_uses": ("x",)},
+        {"purpose": "share"},
+        {"consent_default": "denied"},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__) - {"gates"}
     hashes = [Recipe(**fields).hash() for fields in changed]

@@ -36,6 +36,7 @@ _SIGNALS = {
     "preference": ("edits", "trials"),
     "trajectory_preference": ("trials",),
 }
+"""Which signals may make rows of a type; of any other, all."""
 _FIRST = ("erased", "steps.", "not_read", "new_record", "feedback.")
 """Which of several sources' reasons is a row's, the first first; what signals say comes after these, ``changed`` last."""
 _KNOWN_AT_ONCE = 500

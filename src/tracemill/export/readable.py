@@ -14,6 +14,9 @@ USUAL = {
     "labelled": "trl-kto",
     "preference": "trl-dpo",
     "trajectory_preference": "trajectory-preference",
+    "action": "next-action",
+    "reward": "reward",
+    "retrieval": "retrieval-pairs",
 }
 """The format that stands for a type of row where none is asked for."""
 

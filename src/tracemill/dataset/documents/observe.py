@@ -19,7 +19,7 @@ from tracemill.drawing.measures import Measure, Tally
 
 _MESSAGES = frozenset({"messages", "prompt", "completion", "chosen", "rejected", "tail"})
 """Fields that are lists of messages, in every type of example."""
-_COUNTED_VALUES = {"signal": 200, "label_source": 50}
+_COUNTED_VALUES = {"signal": 200, "label_source": 50, "training_type": 50}
 """Fields whose values are words of ours and are counted by value."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _TOOLS = 100

@@ -13,6 +13,9 @@ _GOOD_FOR = {
     "labelled": "training on wanted and unwanted answers (KTO), or a reward model from labels",
     "preference": "preference training (DPO and its kin), or a reward model from pairs",
     "trajectory_preference": "comparing whole attempts at a task; **not** DPO, because the sides answer different histories",
+    "action": "learning what an agent does next; the outcome in a row is for weighing it, not for training on",
+    "reward": "training a reward model on scores of one scale",
+    "retrieval": "training an embedding model or a reranker",
 }
 _ALWAYS_FORBIDDEN = (
     "finding out who the people behind the conversations are, or joining rows with other data about them",
