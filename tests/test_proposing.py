@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from tests.dataset.support import chat_records, record_id
 from tracemill.core.errors import DatasetError, ProposalError, RecipeError
+from tracemill.dataset.gates import check_certificate
 from tracemill.dataset.recipe import Recipe, parse_recipe
-from tracemill.dataset.standing import STANDING, Gates, Standing, read_standing, write_standing
+from tracemill.dataset.standing import STANDING, Gate, Gates, Standing, read_standing, write_standing
 from tracemill.dataset.version import current_versions
 from tracemill.workspace import Workspace
 
@@ -120,7 +122,13 @@ def test_a_proposal_waits_and_its_approval_makes_it_current(workspace: Workspace
     proposed = workspace.propose_dataset(RECIPE, actor="ann")
     assert proposed.version.reference == "d@v2"
     assert proposed.proposal.passed
-    assert {gate.name for gate in proposed.proposal.gates} == {"verify", "rows", "lost", "export.trl-sft"}
+    assert {gate.name for gate in proposed.proposal.gates} == {
+        "verify",
+        "rows",
+        "lost",
+        "certificate",
+        "export.trl-sft",
+    }
     assert proposed.changes is not None
     assert proposed.changes.added == {"new_record": 2}
     assert workspace.dataset("d").reference == "d@v1"
@@ -279,6 +287,24 @@ def test_of_those_who_decide_at_once_one_does(workspace: Workspace, tmp_path: Pa
     assert proposal.decided_by == f"p{winners[0]}"
     assert workspace.dataset("d").reference == ("d@v2" if votes[winners[0]] else "d@v1")
     assert sum(action in ("dataset.approve", "dataset.refuse") for action, _, _ in actions(workspace)) == 1
+
+
+def test_a_certificate_with_a_failed_check_is_a_gate(workspace: Workspace) -> None:
+    version = workspace.build_dataset(RECIPE).version
+    assert check_certificate(version).passed  # there is none
+    path = version.path / "certificate.json"
+
+    def certificate(state: str, manifest: str = version.manifest_sha256) -> Gate:
+        checks = [{"name": "leaks.users", "state": "passed"}, {"name": "consent", "state": state, "value": 0.1}]
+        path.write_text(json.dumps({"manifest_sha256": manifest, "checks": checks, "signature": "x"}))
+        return check_certificate(version)
+
+    assert certificate("passed") == Gate(name="certificate", passed=True, detail="none of 2 checks failed")
+    assert certificate("unknown").passed
+    assert certificate("failed") == Gate(name="certificate", passed=False, detail="failed: consent")
+    assert not certificate("passed", "0" * 64).passed
+    path.write_text("{")
+    assert not check_certificate(version).passed
 
 
 # -- gates in a recipe

@@ -52,7 +52,7 @@ def test_the_whole_way(folder: Path) -> None:
     add(folder, 20, 21)
     shown = said(folder, "propose", recipe)
     assert "d@v2 waits for approval" in shown
-    assert shown.count("passed") == 4
+    assert shown.count("passed") == 5
     assert "new_record" in shown
     listed = {entry["reference"]: entry for entry in answered(folder, "list")}
     assert [entry["current"] for entry in listed.values()] == [True, False]

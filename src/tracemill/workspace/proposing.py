@@ -18,7 +18,7 @@ from tracemill.core.ids import now
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.diff import Changes, OnRow, compare
-from tracemill.dataset.gates import check_lost, check_rows, check_version
+from tracemill.dataset.gates import check_certificate, check_lost, check_rows, check_version
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.standing import Gate, Gates, Proposal, Standing, change_standing, current_folder, read_standing
 from tracemill.dataset.version import TOMBSTONE, Version, find_version, open_version, version_folders
@@ -215,7 +215,7 @@ class Proposing:
             return [whole], None
         changes = None if base is None else self.compare(base, version, progress=progress)
         formats = wanted.formats or usual_formats(version)
-        gates = [whole, *check_rows(version, wanted), check_lost(changes, wanted)]
+        gates = [whole, *check_rows(version, wanted), check_lost(changes, wanted), check_certificate(version)]
         gates.extend(check_export(version, name, wanted.maximum_refused) for name in formats)
         return gates, changes
 
