@@ -18,6 +18,7 @@ import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
 import tracemill.cli.ship as ship
+import tracemill.cli.versions as versions
 from tracemill import __version__
 from tracemill.cli.output import Options
 
@@ -70,6 +71,12 @@ dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
 dataset.command()(packages.packages)
+dataset.command()(versions.diff)
+dataset.command()(versions.history)
+dataset.command()(versions.rollback)
+dataset.command()(versions.propose)
+dataset.command()(versions.approve)
+dataset.command()(versions.refuse)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")

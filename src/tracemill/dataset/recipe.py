@@ -46,6 +46,7 @@ from tracemill.dataset.splitting import (
     is_long_form,
     long_form,
 )
+from tracemill.dataset.standing import Gates
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
@@ -135,6 +136,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
     ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
     nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
+    ``license`` (an SPDX identifier or a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a
+    version say of its use. ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a
+    version and not what it is.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -158,6 +162,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     augment: Augmentation | None = None
     purpose: Literal["train", "evaluate", "share"] = "train"
     consent_default: Default = "granted"
+    license: str = ""
+    intended_uses: tuple[str, ...] = ()
+    forbidden_uses: tuple[str, ...] = ()
+    gates: Gates = Gates()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -223,7 +231,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fields = {
             info.name: getattr(self, info.name)
             for info in msgspec.structs.fields(self)
-            if info.name != "steps" and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
+            if info.name not in ("steps", "gates")
+            and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
         }
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fields))
         for moment in ("since", "until"):
@@ -282,6 +291,8 @@ def parse_recipe(content: Any) -> Recipe:
     if isinstance(features := values.get("features"), list):
         named = [name for name in features if isinstance(name, str) and ":" not in name]
         _check_keys(named, FEATURES, "features: ", what="feature")
+    if isinstance(gates := values.get("gates"), dict):
+        _check_keys(gates, Gates.__struct_fields__, "gates.")
     if isinstance(scales := values.get("scales"), dict):
         for name, scale in scales.items():
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")

@@ -17,6 +17,7 @@ from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
 from tracemill.dataset.augmented import Augmentation, variations
+from tracemill.dataset.facts import Facts, facts_of
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.observe import observe
 from tracemill.dataset.recipe import Recipe, SignalName
@@ -40,7 +41,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``time`` is in microseconds since the
     epoch, ``strata`` are the values of the features the recipe stratifies by, ``belonging`` the digests of conversation and
     user where a feature asks for them. ``person`` is the digest by which what the user consented to is found; empty where
-    nobody said anything.
+    nobody said anything. ``facts`` is what documents count.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     strata: list[FeatureValue | None] = []
     belonging: list[bytes] = []
     person: bytes = b""
+    facts: Facts | None = None
 
 
 @dataclass(slots=True)
@@ -84,12 +86,19 @@ def select(
 ) -> Selected:
     """Run the recipe's steps and signals over one interaction. Raises DatasetError when a step fails."""
     ids, executed = list(attached.ids()), list(attached.executed())
-    changes: list[str] = []
-    prepared = prepare(interaction, attached, recipe, changes)
-    if isinstance(prepared, Drop):
-        dropped = prepared.reason
-        return Selected(Columns(id=interaction.id, attached=ids, executed=executed, dropped=dropped, changes=changes))
-    current, _ = prepared
+    prepared = prepare(interaction, attached, recipe)
+    current, changes = prepared.interaction, prepared.changes
+    if prepared.dropped is not None:
+        facts = facts_of(interaction, current, attached, recipe.scales, prepared.step)
+        dropped = Columns(
+            id=interaction.id,
+            attached=ids,
+            executed=executed,
+            dropped=prepared.dropped,
+            changes=changes,
+            facts=facts,
+        )
+        return Selected(dropped)
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
     if recipe.package is not None:
@@ -129,27 +138,33 @@ def select(
         time=microseconds(interaction.time),
         strata=observed.strata,
         belonging=observed.belonging,
+        facts=facts_of(interaction, current, attached, recipe.scales),
     )
     return selected
 
 
-def prepare(
-    interaction: Interaction, attached: Attached, recipe: Recipe, changes: list[str] | None = None
-) -> tuple[Interaction, list[str]] | Drop:
-    """An interaction after the recipe's steps, and why they changed it (added to ``changes``); or why one dropped it.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An interaction after a recipe's steps, why they changed it, and why the one at place ``step`` dropped it, if one did."""
 
-    Raises DatasetError when a step fails.
-    """
-    changes = [] if changes is None else changes
+    interaction: Interaction
+    changes: list[str]
+    dropped: str | None = None
+    step: int = -1
+
+
+def prepare(interaction: Interaction, attached: Attached, recipe: Recipe) -> Prepared:
+    """Run the recipe's steps over one interaction. Raises DatasetError when a step fails."""
+    changes: list[str] = []
     current = interaction
-    for step in recipe.steps:
+    for number, step in enumerate(recipe.steps):
         verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
-            return verdict
+            return Prepared(current, changes, verdict.reason, number)
         if isinstance(verdict, Change):
             current = verdict.value
             changes.append(verdict.reason)
-    return current, changes
+    return Prepared(current, changes)
 
 
 def _run(step: InteractionStep, interaction: Interaction, attached: Attached) -> Keep | Drop | Change[Interaction]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.records import Interaction
-from tracemill.core.steps import Drop, Progress
+from tracemill.core.steps import Progress
 from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.select import prepare
@@ -105,4 +105,4 @@ class _Reader:
             return None
         (attached,) = self._attachments.of_batch(self._store, [record_id])
         prepared = prepare(record, attached, self._recipe)
-        return None if isinstance(prepared, Drop) else prepared[0]
+        return prepared.interaction if prepared.dropped is None else None
