@@ -242,6 +242,19 @@ def test_a_record_that_cannot_be_redacted_is_kept_aside_and_its_mates_are_stored
     assert hits(tmp_path, NEEDLES) == []
 
 
+def test_the_seal_holds_for_what_was_stored(opened: Open, tmp_path: Path) -> None:
+    """In the database and in the archive, for a record that names no platform as for one that does."""
+    workspace = opened()
+    given: list[AnyRecord] = [turn(1), turn(2, platform="shop"), Feedback(**base(3), kind="comment", comment=TEXT)]
+    workspace.store.append(given)
+    redactor = Redactor(STANDARD, load_redaction_key(workspace.path))
+    for _ in ("database", "archive"):
+        for record in workspace.records():
+            assert redactor.record(record) is record
+            assert redactor.notes(record) != []
+        workspace.archive(days_old=0)
+
+
 def test_what_is_no_record_is_redacted_where_it_can_be_read_and_veiled_where_it_cannot(
     opened: Open, tmp_path: Path
 ) -> None:

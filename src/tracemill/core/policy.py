@@ -88,6 +88,15 @@ def first_mark(extra: Mapping[str, Any]) -> RedactionMark | None:
         return None
 
 
+def noted_kinds(extra: Mapping[str, Any]) -> set[str]:
+    """The kinds that the marks in a record's ``extra`` say were replaced, whoever wrote them."""
+    try:
+        marks = msgspec.convert(extra.get(MARK, []), list[RedactionMark])
+    except msgspec.ValidationError:
+        return set()
+    return {note.kind for mark in marks for note in mark.notes}
+
+
 def scope_of(record: AnyRecord) -> str:
     """What a record belongs to: its conversation, session, interaction, or itself."""
     for name in ("conversation_id", "session_id", "interaction_id"):

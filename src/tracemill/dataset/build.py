@@ -28,6 +28,7 @@ from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import mark_duplicates
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts, pinned, used
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
@@ -46,32 +47,46 @@ class Built:
     new: bool
 
 
-def build_version(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Version:
+def build_version(
+    store: Store, recipe: Recipe, root: Path, *, redactor: Redacts | None = None, progress: Progress | None = None
+) -> Version:
     """Build a version under ``root``, or give the one there already is of the same records and recipe.
 
     See :func:`build` for what is raised.
     """
-    return build(store, recipe, root, progress=progress).version
+    return build(store, recipe, root, redactor=redactor, progress=progress).version
 
 
-def build(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Built:
-    """Build a version under ``root``, and say whether it is new.
+def build(
+    store: Store, recipe: Recipe, root: Path, *, redactor: Redacts | None = None, progress: Progress | None = None
+) -> Built:
+    """Build a version under ``root``, and say whether it is new. ``redactor`` applies the policy that the recipe asks for.
 
     Raises RecipeError when the recipe cannot be hashed, DatasetError when another process builds this dataset, when a
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
     KeyboardInterrupt included, leaves it so that the next call goes on.
     """
+    recipe = pinned(recipe, redactor)
     recipe_hash = recipe.hash()
     folder = root / recipe.name
     with locked(folder, f"building {recipe.name}"):
-        return _Build(store, recipe, recipe_hash, folder, progress).run()
+        return _Build(store, recipe, recipe_hash, folder, redactor, progress).run()
 
 
 class _Build:
     """One build, under the lock of its dataset's folder."""
 
-    def __init__(self, store: Store, recipe: Recipe, recipe_hash: str, folder: Path, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recipe: Recipe,
+        recipe_hash: str,
+        folder: Path,
+        redactor: Redacts | None,
+        progress: Progress | None,
+    ) -> None:
         self.store, self.recipe, self.recipe_hash, self.folder = store, recipe, recipe_hash, folder
+        self.redactor = redactor
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
@@ -102,7 +117,7 @@ class _Build:
                 resumed += 1
             else:
                 discard_pairs(self.work)
-                shard.read(self.store, self.recipe, attachments)
+                shard.read(self.store, self.recipe, attachments, self.redactor)
             if self.progress is not None:
                 self.progress("read records", shard.up_to, self.watermark)
         return resumed
@@ -176,6 +191,7 @@ class _Build:
             notes=_notes(ledger, merged, self.recipe.split),
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
+            redaction=used(self.redactor),
         )
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)

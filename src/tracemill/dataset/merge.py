@@ -153,7 +153,9 @@ class Merge:
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
                 for record_id in row.attached:
                     fates.add(id_bytes(record_id), _encode(["attached"]))
-                self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
+                self.merged.changes.update(
+                    reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes
+                )
                 number += 1
         for record_id, reason in self.unmatched.items():
             fates.add(id_bytes(record_id), _encode(["unmatched", reason]))

@@ -31,6 +31,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tracemill.core.errors import RecipeError
+from tracemill.core.records import Purpose
 from tracemill.dataset.rules import DuplicatePatterns
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
@@ -96,7 +97,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    share of each split, by sets of records that belong together, and ``seed`` draws them. ``purpose`` is what the version is
+    for. ``redaction`` names the policy that is applied before steps and signals (see :mod:`tracemill.privacy.policies`);
+    without one it is the policy of the purpose, and an empty text means none.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -112,6 +115,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    purpose: Purpose = "train"
+    redaction: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

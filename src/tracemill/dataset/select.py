@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 
-from tracemill.core.errors import DatasetError
+from tracemill.core.errors import DatasetError, RecordError
 from tracemill.core.examples import Example
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.redaction import Redacts, redacted
 from tracemill.dataset.rules import Rule, judge_quality
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR, SUCCESS_FLAG
 from tracemill.dataset.signals.edits import edits
@@ -66,12 +67,24 @@ class Selected:
 
 
 def select(
-    interaction: Interaction, attached: Attached, recipe: Recipe, get: Callable[[str], AnyRecord | None]
+    interaction: Interaction,
+    attached: Attached,
+    recipe: Recipe,
+    get: Callable[[str], AnyRecord | None],
+    redactor: Redacts | None = None,
 ) -> Selected:
-    """Run the recipe's steps and signals over one interaction. Raises DatasetError when a step fails."""
+    """Run the recipe's steps and signals over one interaction, redacted first where there is a redactor.
+
+    What cannot be redacted is dropped (``redaction_failed``). Raises DatasetError when a step fails.
+    """
     ids = list(attached.ids())
     changes: list[str] = []
     current = interaction
+    if redactor is not None:
+        try:
+            current, get, changes = redacted(redactor, interaction, attached, get)
+        except RecordError:
+            return Selected(Columns(id=interaction.id, attached=ids, dropped="redaction_failed"))
     for step in recipe.steps:
         verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
@@ -95,7 +108,8 @@ def select(
         left_out=left_out,
         # a step that takes the user out must not part what belongs together, one that names a task may join more
         groups=sorted({*group_keys(interaction), *group_keys(current)}),
-        spine=b"".join(spine(current)),
+        # which call repeats which shows in what was said, not in what became of the same name in two of them
+        spine=b"".join(spine(current if redactor is None else interaction)),
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
     )

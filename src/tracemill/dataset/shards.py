@@ -23,6 +23,7 @@ from tracemill.core.records import Interaction
 from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.identity import example_tag, opposition
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.rows import encode_line
 from tracemill.dataset.select import Columns, select
 from tracemill.dataset.signals.trials import Trial
@@ -168,7 +169,7 @@ class Shard:
         for path in self.work.glob(f"{self.stem}.*"):
             path.unlink()
 
-    def read(self, store: Store, recipe: Recipe, attachments: Attachments) -> None:
+    def read(self, store: Store, recipe: Recipe, attachments: Attachments, redactor: Redacts | None = None) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
@@ -178,7 +179,7 @@ class Shard:
                 files = _Files(runs, columns, trials, patterns)
                 for place, record in enumerate(store.scan(where)):
                     assert isinstance(record, Interaction)  # the filter names no other type
-                    self._read_one(place, record, recipe, attachments, store, files)
+                    self._read_one(place, record, recipe, attachments, store, files, redactor)
             runs.close()
             sync_folder(self.work)
         sync_folder(self.work)
@@ -191,8 +192,9 @@ class Shard:
         attachments: Attachments,
         store: Store,
         files: _Files,
+        redactor: Redacts | None,
     ) -> None:
-        selected = select(record, attachments.of(record.id), recipe, store.get)
+        selected = select(record, attachments.of(record.id), recipe, store.get, redactor)
         for signal, whole, example in selected.examples:
             add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
         row = selected.columns

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tracemill.core.codec import canonical, encode
+from tracemill.core.codec import canonical, decode, encode
 from tracemill.core.policy import MARK, ActionName, Policy, RedactionMark, RedactionNote, scope_of
 from tracemill.core.records import AnyRecord
 from tracemill.privacy.detect import GROUPS, Detector, resolve
@@ -85,6 +85,13 @@ class Redactor:
         walk(record, work.collect)
         return self._applied(record, marks, work, joins)
 
+    def kinds(self, record: AnyRecord) -> set[str]:
+        """The kinds of which there is something in a record that this policy does not keep. Raises RecordError."""
+        work = self._work("")
+        walk(record, work.collect)
+        walk(record, work.replace)
+        return {note.kind for note in work.notes()}
+
     def together(self, records: Sequence[AnyRecord], *, scope: str) -> list[AnyRecord]:
         """Records of one conversation: what any of them gives away is replaced in all of them. Else as :meth:`record`."""
         marks = [self._marks(record) for record in records]
@@ -107,12 +114,8 @@ class Redactor:
         return str(self._work("").replace(value, Place("", link=True)))
 
     def origin(self, record: AnyRecord) -> str:
-        """A keyed digest of a record, the same however its encoding wrote defaults out. Raises RecordError."""
-        try:
-            said = repr(record).encode("utf-8", "surrogatepass")
-        except (ValueError, RecursionError):  # an integer too long to be written in decimals
-            said = canonical(encode(record))
-        return self.keyed(said)
+        """A keyed digest of a record. Raises RecordError for one that cannot be encoded."""
+        return self.keyed(_said(record))
 
     def keyed(self, content: bytes) -> str:
         """A digest of some content that says nothing of it to whoever has not the key: 32 hex digits."""
@@ -161,8 +164,16 @@ class Redactor:
         return _with_marks(record, [*marks[:-1], msgspec.structs.replace(marks[-1], seal=seal)])
 
     def _seal(self, record: AnyRecord) -> str:
-        data = canonical(encode(record))
-        return hashlib.blake2b(data, key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
+        return hashlib.blake2b(_said(record), key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
+
+
+def _said(record: AnyRecord) -> bytes:
+    """What a record says, as bytes: the same before and after it was stored, whatever its encoding wrote of defaults."""
+    data = encode(record)
+    try:
+        return repr(decode(data)).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):  # an integer too long to be written in decimals
+        return canonical(data)
 
 
 def _with_marks(record: R, marks: list[RedactionMark]) -> R:

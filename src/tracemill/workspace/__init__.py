@@ -245,7 +245,8 @@ class Workspace:
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
-        return build(self.store, chosen, self.dataset_root, progress=progress)
+        redactor = self.redacting.of_recipe(chosen)
+        return build(self.store, chosen, self.dataset_root, redactor=redactor, progress=progress)
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
@@ -309,7 +310,7 @@ class Workspace:
     @cached_property
     def erasing(self) -> Erasing:
         """Erasure over this workspace."""
-        return Erasing(self.path, self.settings, self.store, self.audit_log, self.signer)
+        return Erasing(self.path, self.settings, self.store, self.audit_log, self.signer, self.redacting)
 
     def archive(
         self,

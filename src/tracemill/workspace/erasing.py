@@ -37,13 +37,23 @@ from tracemill.privacy.places import (
 from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
+from tracemill.workspace.redacting import Redacting
 
 
 class Erasing:
     """Erases over one workspace, then builds anew what had to go with it."""
 
-    def __init__(self, path: Path, settings: Settings, store: TieredStore, log: AuditLog, signer: Signer) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        store: TieredStore,
+        log: AuditLog,
+        signer: Signer,
+        redacting: Redacting,
+    ) -> None:
         self._path, self._settings, self._store = path, settings, store
+        self._redacting = redacting
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
         self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
@@ -148,7 +158,8 @@ class Erasing:
                 continue
             try:
                 recipe = recorded_recipe(version.manifest.recipe, version.manifest.recipe_hash)
-                made = build(self._store, recipe, self._datasets, progress=progress)
+                redactor = self._redacting.of_recipe(recipe)
+                made = build(self._store, recipe, self._datasets, redactor=redactor, progress=progress)
             except TracemillError as error:
                 self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue
