@@ -10,6 +10,7 @@ import tracemill.cli.archive as archive
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
+import tracemill.cli.policies as policy_commands
 import tracemill.cli.privacy as privacy
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
@@ -84,6 +85,10 @@ app.command(name="export-user")(privacy.export_user)
 detected = typer.Typer(help="Find personal data and secrets, and measure how well that goes.", no_args_is_help=True)
 detected.command()(detection.scan)
 detected.command(name="eval")(detection.evaluate)
+policies = typer.Typer(help="The redaction policies there are, and what they do.", no_args_is_help=True)
+policies.command(name="list")(policy_commands.list_)
+policies.command()(policy_commands.show)
+detected.add_typer(policies, name="policies")
 app.add_typer(detected, name="privacy")
 hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
 hold.command(name="place")(privacy.hold_place)
