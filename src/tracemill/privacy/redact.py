@@ -24,6 +24,7 @@ from tracemill.privacy.identity import Known
 from tracemill.privacy.invent import Inventor
 from tracemill.privacy.kinds_fields import is_value
 from tracemill.privacy.memory import Finds, Memory
+from tracemill.privacy.names import NamedDetector, open_names
 from tracemill.privacy.policies import MASK, POLICIES, SAFE_HARBOR, STANDARD
 from tracemill.privacy.walk import Place, walk, walk_text
 
@@ -48,8 +49,9 @@ class Redactor:
     """Applies one policy under one key.
 
     The key (at least 32 bytes) decides what is invented: with another one the same person becomes somebody else. ``detector``
-    looks for more than the rules do (see :mod:`tracemill.privacy.backends`). Safe to share between threads.
-    Raises ValueError for a shorter key and for a policy that names a kind or group there is none of.
+    takes the place of the rules and of the policy's model for names. Safe to share between threads.
+    Raises ValueError for a shorter key and for a policy that names a kind or group there is none of, SettingError for one
+    whose model for names is not there.
     """
 
     def __init__(self, policy: Policy, key: bytes, *, detector: Finds | None = None) -> None:
@@ -62,7 +64,7 @@ class Redactor:
         self._key = hashlib.blake2b(key, digest_size=32, person=b"tm-redaction").digest()
         self._digest = policy.digest()
         self._actions: dict[str, ActionName] = {kind: policy.action(kind, group) for kind, group in GROUPS.items()}
-        self._memory = Memory(detector or Detector(threshold=policy.threshold))
+        self._memory = Memory(detector or _detector(policy))
 
     def text(self, text: str, *, scope: str = "") -> RedactedText:
         """A text by itself, JSON or not. ``scope`` is the conversation it belongs to."""
@@ -165,6 +167,11 @@ class Redactor:
 
     def _seal(self, record: AnyRecord) -> str:
         return hashlib.blake2b(_said(record), key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
+
+
+def _detector(policy: Policy) -> Finds:
+    rules = Detector(threshold=policy.threshold)
+    return NamedDetector(rules, open_names(policy.names)) if policy.names else rules
 
 
 def _said(record: AnyRecord) -> bytes:
