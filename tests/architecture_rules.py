@@ -11,6 +11,7 @@ RANKS = {
     "core": 0,
     "store": 1,
     "sdk": 1,
+    "drawing": 1,
     "capture": 2,
     "feedback": 2,
     "privacy": 2,

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Run
-from tracemill.privacy.redact import STANDARD
+from tracemill.privacy.policies import STANDARD
 
 CONFIG = "redaction: standard\npolicies: policies.yaml\n"
 FILE = """

@@ -25,8 +25,8 @@ from tracemill.dataset.privacy_rule import PrivacyViolations
 from tracemill.dataset.recipe import Recipe, parse_recipe, recorded_recipe
 from tracemill.dataset.redaction import task_scope
 from tracemill.dataset.version import Version
-from tracemill.privacy.policies import exactly
-from tracemill.privacy.redact import MASK, SAFE_HARBOR, STANDARD, Redactor
+from tracemill.privacy.policies import MASK, SAFE_HARBOR, STANDARD, exactly
+from tracemill.privacy.redact import Redactor
 from tracemill.workspace import Workspace
 
 BEGAN = now()

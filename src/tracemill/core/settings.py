@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracemill.core.errors import SettingError
+from tracemill.core.records import Purpose
 
 CONFIG_FILE = "tracemill.yaml"
 CONFIG_VARIABLE = "TRACEMILL_CONFIG"
@@ -274,6 +275,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         60.0
     )
     s3_retries: Annotated[int, Meta(ge=0, le=100), _also("How often a failed request to it is tried again.")] = 4
+    consent_defaults: Annotated[
+        dict[Purpose, Literal["granted", "denied"]],
+        _also(
+            "By purpose (`store`, `evaluate`, `train`, `share`): what holds for people who said nothing, `granted` or"
+            " `denied`; a purpose left out is granted (docs/consent.md). File only."
+        ),
+    ] = {}
     subject_encryption: Annotated[
         bool, _also("Seal what people say with a key of their own, in the database and the archive (docs/erasure.md).")
     ] = False

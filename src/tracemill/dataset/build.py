@@ -26,12 +26,14 @@ from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
-from tracemill.dataset.patterns import mark_duplicates
+from tracemill.dataset.patterns import mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.redaction import Redacts, pinned, used
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.executions import find_executions
+from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
 _OUTPUT = "version"
@@ -90,22 +92,30 @@ class _Build:
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
-        self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}"
+        self.held = read_consents(store, recipe.purpose, recipe.consent_default, up_to=self.watermark)
+        self.spoken = SpokenFor(self.held)
+        self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}{self.held.digest()}"
 
     def run(self) -> Built:
         self.work.mkdir(exist_ok=True)
-        attachments = attach(self.store, up_to=self.watermark)
+        attachments = attach(self.store, up_to=self.watermark, keeps=self.spoken.keeps)
+        if self.recipe.reads_executions():
+            attachments.executions = find_executions(self.store, up_to=self.watermark)
         parts = shards(self.work, self.watermark)
         resumed = self._read(parts, attachments)
         ledger = read_ledger(parts)
         if (duplicates := self.recipe.duplicates()) is not None:
             mark_duplicates(parts, ledger, duplicates)
+        if (novelty := self.recipe.novelty()) is not None:
+            mark_known(parts, ledger, novelty)
         unmatched = self._unmatched(ledger, attachments)
-        digest = ledger.records_digest(list(unmatched))
+        consents = self.held.of(ledger.people | self.spoken.people)
+        digest = ledger.records_digest(list(unmatched), [one.id for one in consents])
         version = self._existing(digest)
         new = version is None
         if version is None:
-            version = self._write(ledger, parts, unmatched, digest, resumed)
+            read = [one.id for one in consents if not one.erased]
+            version = self._write(ledger, parts, unmatched, read, digest, resumed)
         self._clean_up()
         return Built(version, new)
 
@@ -117,26 +127,29 @@ class _Build:
                 resumed += 1
             else:
                 discard_pairs(self.work)
-                shard.read(self.store, self.recipe, attachments, self.redactor)
+                shard.read(self.store, self.recipe, attachments, self.held, self.redactor)
             if self.progress is not None:
                 self.progress("read records", shard.up_to, self.watermark)
         return resumed
 
     def _unmatched(self, ledger: Ledger, attachments: Attachments) -> dict[str, str]:
-        """Feedback and validations that should belong to what was read but match nothing, with the reason.
+        """Feedback and validations that belong to what was read but may not be used, or match nothing, with the reason.
 
-        Only a source that names nothing but platforms can tell: for a narrower one they may belong to what it leaves out.
+        That something matches nothing, only a source that names nothing but platforms can tell: for a narrower one it may
+        belong to what is left out.
         """
         source = self.recipe.source
         platforms = source.platforms
+        read = set(ledger.ids)
+        refused = self.spoken.refused.items()
+        found = {name: self.held.reason for name, target in refused if target is not None and id_bytes(target) in read}
         if source != type(source)(platforms=platforms):
-            return {}
-        found = {
+            return found
+        found |= {
             entry.id: entry.reason
             for entry in attachments.unmatched
             if not platforms or entry.platform is None or entry.platform in platforms
         }
-        read = set(ledger.ids)
         missing = [target for target in attachments.targets() if id_bytes(target) not in read]
         known = self.store.known(missing)
         for target in missing:
@@ -168,14 +181,20 @@ class _Build:
         return None
 
     def _write(
-        self, ledger: Ledger, parts: Sequence[Shard], unmatched: dict[str, str], digest: str, resumed: int
+        self,
+        ledger: Ledger,
+        parts: Sequence[Shard],
+        unmatched: dict[str, str],
+        consents: Sequence[bytes],
+        digest: str,
+        resumed: int,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         groups = ledger.draw_splits(self.recipe.seed, self.recipe.split)
-        merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress)
+        merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents)
         merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work))
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
@@ -229,7 +248,8 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
 
 def _notes(ledger: Ledger, merged: Merged, shares: Mapping[str, float]) -> list[str]:
     """Findings a reader should know, as sentences."""
-    notes = [
+    notes = list(ledger.notes)
+    notes += [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]

@@ -25,7 +25,7 @@ from tracemill.core.examples import (
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile
-from tracemill.dataset.ledger import Ledger
+from tracemill.dataset.ledger import REPEATS, Ledger
 from tracemill.dataset.pairs import uncompared
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
@@ -55,7 +55,10 @@ class Merged:
 
 @dataclass
 class Merge:
-    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory."""
+    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory.
+
+    ``consents`` are the ids of the consent records that were looked at: they have a fate too.
+    """
 
     work: Path
     output: Path
@@ -64,6 +67,7 @@ class Merge:
     recipe: Recipe
     unmatched: dict[str, str]
     progress: Progress | None
+    consents: Sequence[bytes] = ()
     merged: Merged = field(default_factory=Merged)
 
     def run(self, runs: Sequence[Path]) -> Merged:
@@ -121,10 +125,10 @@ class Merge:
                 for number in numbers:
                     fates.add(self.ledger.ids[number], _encode(["left_out", draft.signal, "superseded"]))
                 continue
-            if (
-                len(numbers) == 1 and self.ledger.duplicate[numbers[0]]
+            if len(numbers) == 1 and (
+                repeats := self.ledger.duplicate[numbers[0]]
             ):  # a comparison of trials has two owners and stands
-                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, "duplicate_pattern"]))
+                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
             standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
         return standing
@@ -152,13 +156,17 @@ class Merge:
                     left_out["trials"] = trials[number]
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
                 for record_id in row.attached:
-                    fates.add(id_bytes(record_id), _encode(["attached"]))
+                    fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
+                for record_id in row.executed:
+                    fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
                 self.merged.changes.update(
                     reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes
                 )
                 number += 1
         for record_id, reason in self.unmatched.items():
             fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+        for raw in self.consents:
+            fates.add(raw, _encode(["consent"]))
 
     def _fates(self, runs: Sequence[Path]) -> None:
         with WholeFile(self.output / FATES) as file:
@@ -203,12 +211,12 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
     dropped = None
     for entry in entries:
         if entry[0] == "interaction":
-            dropped = None if entry[1] is None else f"steps.{entry[1]}"
+            dropped = entry[1] if entry[1] is None or entry[1].startswith("consent.") else f"steps.{entry[1]}"
             left_out = {**entry[2], **left_out}
         elif entry[0] == "unmatched":
-            dropped = f"feedback.{entry[1]}"
+            dropped = entry[1] if entry[1].startswith("consent.") else f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
-            dropped = "feedback.not_used"
+            dropped = f"{entry[1]}.not_used"
     return Fate(
         id=record_id,
         split=split,

@@ -1,4 +1,4 @@
-"""Redaction at build: the policy of a dataset's purpose over an interaction and all that was said of it.
+"""Redaction at build: the policy of a dataset's purpose over an interaction, its steps, and all that was said of it.
 
 They are read together, so that a name that only the interaction gives away is replaced in a correction too, and the other way
 round. Within a task all trials have the same invented names, that they can be compared; without one, each conversation has its
@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import RedactionUsed
 from tracemill.core.policy import Policy, RedactionNote
-from tracemill.core.records import AnyRecord, Interaction
+from tracemill.core.records import AnyRecord, Decision, Interaction, Step
 from tracemill.dataset.history import content_digest
 from tracemill.dataset.recipe import Recipe
 from tracemill.feedback.attach import Attached
@@ -41,28 +42,32 @@ class Redacts(Protocol):
 
 def redacted(
     redactor: Redacts, interaction: Interaction, attached: Attached, get: Get
-) -> tuple[Interaction, Get, list[str]]:
-    """An interaction redacted, what gives what was said of it redacted too, and what was changed: ``privacy.email``.
+) -> tuple[Interaction, Attached, Get, list[str]]:
+    """An interaction, what belongs to it, what gives what was said of it, redacted; and what was changed (``privacy.email``).
 
     Raises RecordError for a record that cannot be redacted.
     """
     said = [record for identity in attached.corrections() if (record := get(identity)) is not None]
     scope = task_scope(interaction) or redactor.scope(interaction)
-    records: list[AnyRecord] = [interaction, *said]
-    new, *others = redactor.together(records, scope=scope)
-    assert isinstance(new, Interaction)
+    records: list[AnyRecord] = [interaction, *said, *attached.steps, *attached.decisions]
+    new = redactor.together(records, scope=scope)
+    first = new[0]
+    assert isinstance(first, Interaction)
     kinds: set[str] = set()
-    for before, after in zip(records, (new, *others), strict=True):
+    for before, after in zip(records, new, strict=True):
         if after is not before:
             known = len(redactor.notes(before))
             kinds.update(note.kind for note in redactor.notes(after)[known:] if note.action != "keep")
-    corrections = {record.id: record for record in others}
+    corrections = {record.id: record for record in new[1 : 1 + len(said)]}
+    steps = tuple(record for record in new if isinstance(record, Step))
+    decisions = tuple(record for record in new if isinstance(record, Decision))
 
     def get_redacted(identity: str) -> AnyRecord | None:
         record = corrections.get(identity) or get(identity)
         return None if record is None else redactor.together([record], scope=scope)[0]
 
-    return new, get_redacted, [f"privacy.{kind}" for kind in sorted(kinds)]
+    clean = replace(attached, steps=steps, decisions=decisions) if steps or decisions else attached
+    return first, clean, get_redacted, [f"privacy.{kind}" for kind in sorted(kinds)]
 
 
 def task_scope(interaction: Interaction) -> str | None:

@@ -5,8 +5,8 @@ it was sent, and is joined here. The links, in this order:
 
 1. ``interaction_id``, where the sender had it;
 2. ``step_id`` alone, as annotations of a span or run have it: the id may be an interaction's (it is about the whole), a
-   step's (it is about that step of its interaction), or that of the root of a trace, whose interaction has the span's id
-   in ``extra``;
+   step's or decision's (it is about that part of its interaction), or that of the root of a trace, whose
+   interaction has the span's id in ``extra``;
 3. the conversation and the texts: ``user_question`` must equal the last user message of the turn, ``llm_response`` its
    answer, whitespace aside; a validation is matched by its ``original`` artifact instead. Where several turns match, the
    latest that is not after the feedback is meant.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -33,6 +33,7 @@ from tracemill.core.policy import first_mark
 from tracemill.core.records import (
     AnnotatorKind,
     AnyRecord,
+    Decision,
     Feedback,
     FeedbackKind,
     Interaction,
@@ -40,6 +41,7 @@ from tracemill.core.records import (
     Step,
     Validation,
 )
+from tracemill.feedback.executions import Executions
 from tracemill.store.base import Filter, Store
 
 _FEW = 100
@@ -57,7 +59,9 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The narrow columns of one feedback. ``time`` is in microseconds since the epoch."""
+    """The narrow columns of one feedback. ``time`` is in microseconds since the epoch, ``step_id`` the step, decision or
+    span that it names.
+    """
 
     id: str
     time: int
@@ -68,6 +72,7 @@ class Mark:
     score: float | None
     corrects: bool
     about_step: bool
+    step_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +99,28 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Everything said of one interaction, by time and then by id."""
+    """Everything said of one interaction, by time and then by id; and its steps and decisions, where they were read.
+
+    Unlike the others, steps and decisions are whole records: they are joined by a build for one batch at a time.
+    """
 
     feedback: tuple[Mark, ...] = ()
     validations: tuple[Check, ...] = ()
+    steps: tuple[Step, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.feedback or self.validations)
+        return bool(self.feedback or self.validations or self.steps or self.decisions)
 
     def ids(self) -> Iterator[str]:
-        """The ids of all records joined to the interaction."""
+        """The ids of all records that were said of the interaction."""
         yield from (mark.id for mark in self.feedback)
         yield from (check.id for check in self.validations)
+
+    def executed(self) -> Iterator[str]:
+        """The ids of its steps and decisions."""
+        yield from (step.id for step in self.steps)
+        yield from (decision.id for decision in self.decisions)
 
     def labels(self, scales: Mapping[str, Scale]) -> list[Label]:
         """Every judgement for or against the interaction as a whole: thumbs, ratings, and scores that have a scale.
@@ -168,6 +183,17 @@ class Attachments:
     _by_interaction: dict[str, list[Mark | Check]] = field(default_factory=dict)
     _by_conversation: dict[str, list[Mark | Check]] = field(default_factory=dict)
     unmatched: list[Unmatched] = field(default_factory=list)
+    executions: Executions = field(default_factory=Executions)
+
+    def of_batch(self, store: Store, ids: Sequence[str]) -> Iterator[Attached]:
+        """What is attached to each of some interactions, with their steps and decisions where these are asked for."""
+        executions = self.executions.of(store, ids)
+        for record_id in ids:
+            attached = self.of(record_id)
+            execution = executions.get(record_id)
+            if execution is not None:
+                attached = replace(attached, steps=execution.steps, decisions=execution.decisions)
+            yield attached
 
     def of(self, interaction_id: str) -> Attached:
         """What was said of one interaction; empty when nothing was."""
@@ -220,12 +246,13 @@ class _Pending:
     turns: list[_Turn] = field(default_factory=list)
 
 
-def attach(store: Store, *, up_to: int | None = None) -> Attachments:
-    """Join every feedback and validation of the store (up to a watermark) to its interaction.
+def attach(store: Store, *, up_to: int | None = None, keeps: Callable[[AnyRecord], bool] | None = None) -> Attachments:
+    """Join every feedback and validation of the store (up to a watermark) to its interaction; those that ``keeps`` allows.
 
     Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
     """
-    return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
+    said = store.scan(Filter(types=_TYPES, up_to=up_to))
+    return _attach(store, said if keeps is None else filter(keeps, said), up_to)
 
 
 def attach_unlinked(store: Store, conversations: Set[str]) -> Attachments:
@@ -309,11 +336,11 @@ def _resolve(store: Store, of_steps: list[_OfStep], attachments: Attachments, up
         target = found.get(item.step_id)
         root = found.get(trace_record_id(item.trace_id)) if item.trace_id else None
         if isinstance(target, Interaction):
-            attachments.add(target.id, replace(item.mark, about_step=False))
-        elif isinstance(target, Step) and target.interaction_id is not None:
+            attachments.add(target.id, replace(item.mark, about_step=False, step_id=None))
+        elif isinstance(target, Step | Decision) and target.interaction_id is not None:
             attachments.add(target.interaction_id, item.mark)
         elif isinstance(root, Interaction) and item.span_id and root.extra.get("span_id") == item.span_id:
-            attachments.add(root.id, replace(item.mark, about_step=False))
+            attachments.add(root.id, replace(item.mark, about_step=False, step_id=None))
         elif item.span_id and not item.trace_id:
             left.append(item)
         else:
@@ -329,7 +356,7 @@ def _resolve_by_span(store: Store, left: list[_OfStep], attachments: Attachments
         wanted.setdefault(str(item.span_id), []).append(item)
     for record in store.scan(Filter(types=("interaction",), up_to=up_to)):
         for item in wanted.pop(str(record.extra.get("span_id")), ()):
-            attachments.add(record.id, replace(item.mark, about_step=False))
+            attachments.add(record.id, replace(item.mark, about_step=False, step_id=None))
     for items in wanted.values():
         attachments.unmatched += [Unmatched(item.mark.id, item.platform, "no_such_step") for item in items]
 
@@ -367,6 +394,7 @@ def _narrow(record: Feedback | Validation) -> Mark | Check:
         record.score,
         record.correction is not None,
         record.step_id is not None,
+        record.step_id,
     )
 
 

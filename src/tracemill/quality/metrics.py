@@ -118,9 +118,13 @@ def measure(
     expected: Expected = NOTHING_EXPECTED,
     steps: Sequence[Step] = (),
     decisions: Sequence[Decision] = (),
+    measured: TextQuality | None = None,
 ) -> Quality:
-    """Every measure of one interaction, with its steps and decisions where they were recorded. A pure function."""
-    quality = measure_text(interaction)
+    """Every measure of one interaction, with its steps and decisions where they were recorded. A pure function.
+
+    ``measured`` is what :func:`measure_text` gives of it, where that is known already.
+    """
+    quality = measure_text(interaction) if measured is None else measured
     messages = trajectory(interaction)
     judged = [measure_decision(decision) for decision in decisions]
     reasons_given = [*_reasonings(interaction, messages), *(step.reasoning for step in steps if step.reasoning)]

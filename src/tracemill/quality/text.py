@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -19,11 +20,13 @@ from tracemill.core.messages import problems, role, text, tool_calls, trajectory
 from tracemill.core.records import Interaction, Message
 from tracemill.quality.endings import cut_off, says_goodbye
 from tracemill.quality.phrases import CORRECTION, REFUSALS
+from tracemill.quality.repetition import repetition
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _ITEM = re.compile(r"(?:[-*+•·–|>]|\d+[.)]|#{1,6}\s)|[^.!?]*\S:\**\s*\S{0,40}$")
 """A line of a list or a table, or of the form "name: value"."""
+_SPACED = {point: " " for point in range(128) if not chr(point).isalnum() and chr(point) != "'"}
 SHORTEST_JUDGED = 50
 """Words of a turn below which its repetition is not judged: a share of ten words says nothing."""
 TOP_NGRAMS = {2: 0.20, 3: 0.18, 4: 0.16}
@@ -36,6 +39,8 @@ LOOP = 3
 LEAK_WORDS, LEAK_RUN, LEAK_SHARE = 8, 30, 0.20
 LONGEST_REFUSAL = 60
 LONGEST_ANSWER = 100_000
+LONGEST_REMEMBERED = 20_000
+"""Characters of a text whose words are kept for the next rule to look at it."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +98,7 @@ def measure_text(interaction: Interaction) -> TextQuality:
     return TextQuality(
         assistant_turns=len(said),
         user_turns=sum(role(message) == "user" for message in messages),
-        words=sum(len(words(content)) for _, content in said),
+        words=sum(len(_tokens(content)) for _, content in said),
         script=dominant_script(" ".join(content for _, content in said)),
         refusals=len(refusals),
         corrections=len(corrections),
@@ -103,7 +108,23 @@ def measure_text(interaction: Interaction) -> TextQuality:
 
 def words(content: str) -> list[str]:
     """The words of a text in lower case: letters and digits, an apostrophe inside."""
-    return _WORD.findall(content.lower())
+    lowered = content.lower()
+    if not lowered.isascii():
+        return _WORD.findall(lowered)
+    found = lowered.translate(_SPACED).split()  # the same several times as fast, for most texts
+    if "'" in lowered:
+        return [word for part in found for word in (_WORD.findall(part) if "'" in part else (part,))]
+    return found
+
+
+def _tokens(content: str) -> tuple[str, ...]:
+    """The words of a text that several rules look at."""
+    return _remembered(content) if len(content) <= LONGEST_REMEMBERED else tuple(words(content))
+
+
+@lru_cache(maxsize=64)
+def _remembered(content: str) -> tuple[str, ...]:
+    return tuple(words(content))
 
 
 def prose(content: str) -> str:
@@ -117,13 +138,15 @@ def is_refusal(content: str) -> bool:
     A turn that says what cannot be done and names it ("I cannot remove a passenger from a reservation") applies a policy, and
     is no refusal. English only.
     """
-    if not content or len(words(content)) > LONGEST_REFUSAL:
+    if not content or len(_tokens(content)) > LONGEST_REFUSAL:
         return False
     return any(pattern.search(content) for pattern in REFUSALS)
 
 
 def dominant_script(content: str) -> str:
     """The script most letters belong to, as the first word of their Unicode names; of equals the first by name."""
+    if content.isascii():
+        return "LATIN" if any(letter.isalpha() for letter in content) else ""
     counts: Counter[str] = Counter()
     for letter, times in Counter(content).items():
         if letter.isalpha():
@@ -226,7 +249,7 @@ def _length(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Ite
     if not said:
         yield Finding(rule="no_answer", index=-1, detail="the assistant said and called nothing")
     for at, content in said:
-        if (count := len(words(content))) > LONGEST_ANSWER:
+        if (count := len(_tokens(content))) > LONGEST_ANSWER:
             yield Finding(rule="too_long", index=at, value=count, limit=LONGEST_ANSWER, detail=f"{count} words")
     if said and not any(content.strip() or list(tool_calls(messages[at])) for at, content in said):
         yield Finding(rule="no_answer", index=said[-1][0], detail="every answer is empty")
@@ -235,7 +258,7 @@ def _length(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Ite
 def _repetition(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Iterator[Finding]:
     for at, content in said:
         yield from _repeats_itself(at, prose(content))
-    spoken = Counter(content.strip() for _, content in said if len(words(content)) >= 4)
+    spoken = Counter(content.strip() for _, content in said if len(_tokens(content)) >= 4)
     for content, times in spoken.items():
         if times >= LOOP and times / len(said) >= 0.5:
             where = next(at for at, other in said if other.strip() == content)
@@ -243,7 +266,8 @@ def _repetition(messages: Sequence[Message], said: Sequence[tuple[int, str]]) ->
             yield Finding(rule="repeated_turns", index=where, value=times / len(said), limit=0.5, detail=detail)
     run, before = 0, ""
     for at, _ in said:
-        now = json.dumps([[call.name, str(call.arguments)] for call in tool_calls(messages[at])])
+        asked = [[call.name, str(call.arguments)] for call in tool_calls(messages[at])]
+        now = json.dumps(asked) if asked else "[]"
         run = run + 1 if now == before and now != "[]" else 1
         before = now
         if run == LOOP:
@@ -253,56 +277,39 @@ def _repetition(messages: Sequence[Message], said: Sequence[tuple[int, str]]) ->
 def _repeats_itself(at: int, content: str) -> Iterator[Finding]:
     """Lines that come again; n-grams of what is no list, for the items of a list share their frame by design."""
     all_lines = [line.strip() for line in content.splitlines()]
-    lines = [line for line in all_lines if len(words(line)) >= 5]
+    by_line = [(line, _tokens(line)) for line in all_lines] if len(all_lines) > 1 else [(content, _tokens(content))]
+    lines = [line for line, found in by_line if len(found) >= 5]
     repeated = 1 - len(set(lines)) / len(lines) if len(lines) >= 4 else 0.0
     if repeated > REPEATED_LINES:
         detail = f"{repeated:.0%} of the lines stand there before"
         yield Finding(rule="repetition", index=at, value=repeated, limit=REPEATED_LINES, detail=detail)
         return
-    found = words("\n".join(line for line in all_lines if not _ITEM.match(line)))
+    found = [word for line, tokens in by_line if not _ITEM.match(line.strip()) for word in tokens]
     if len(found) < SHORTEST_JUDGED:
         return
-    total = sum(map(len, found))
-    for size, limit in TOP_NGRAMS.items():
-        grams = Counter(zip(*(found[start:] for start in range(size)), strict=False))
-        gram, times = max(grams.items(), key=lambda pair: (pair[1] * sum(map(len, pair[0])), pair[0]))
-        share = times * sum(map(len, gram)) / total if times > 2 else 0.0
-        if share > limit:
-            detail = f"{' '.join(gram)!r} makes {share:.0%} of the turn"
-            yield Finding(rule="repetition", index=at, value=share, limit=limit, detail=detail)
-            return
-    share = _repeated_share(found, REPEATED_RUN, total)
-    if share > REPEATED_SHARE:
-        detail = f"runs of {REPEATED_RUN} words that came before make {share:.0%} of the turn"
-        yield Finding(rule="repetition", index=at, value=share, limit=REPEATED_SHARE, detail=detail)
-
-
-def _repeated_share(found: Sequence[str], size: int, total: int) -> float:
-    """The share of characters in words that a repeated n-gram covers, the first time not counted."""
-    seen: set[tuple[str, ...]] = set()
-    covered = [False] * len(found)
-    for start in range(len(found) - size + 1):
-        gram = tuple(found[start : start + size])
-        if gram in seen:
-            covered[start : start + size] = [True] * size
-        seen.add(gram)
-    return sum(len(word) for word, again in zip(found, covered, strict=True) if again) / total
+    again = repetition(found, TOP_NGRAMS, REPEATED_RUN, REPEATED_SHARE)
+    if again is None:
+        return
+    detail = f"runs of {REPEATED_RUN} words that came before make {again.share:.0%} of the turn"
+    if again.gram is not None:
+        detail = f"{again.gram!r} makes {again.share:.0%} of the turn"
+    yield Finding(rule="repetition", index=at, value=again.share, limit=again.limit, detail=detail)
 
 
 def _leak(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Iterator[Finding]:
     """Turns that recite the system prompt: 30 of its words in a row, or a fifth of its runs of 8 words."""
-    secret: set[tuple[str, ...]] = set()
-    for message in messages:
-        if role(message) in ("system", "developer"):
-            secret |= _runs(words(text(message)))
+    prompts = tuple(text(message) for message in messages if role(message) in ("system", "developer"))
+    secret, parts = _secrets(prompts)
     if not secret:
         return
     for at, content in said:
-        found = words(content)
+        found = _tokens(content)
+        if not _may_leak(found, parts):
+            continue
         longest = run = 0
         shown = set()
         for start in range(len(found) - LEAK_WORDS + 1):
-            gram = tuple(found[start : start + LEAK_WORDS])
+            gram = found[start : start + LEAK_WORDS]
             run = run + 1 if gram in secret else 0
             longest = max(longest, run)
             if run:
@@ -313,5 +320,22 @@ def _leak(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Itera
             yield Finding(rule="leaked_system_prompt", index=at, value=float(length), limit=LEAK_RUN, detail=detail)
 
 
-def _runs(found: Sequence[str]) -> set[tuple[str, ...]]:
-    return {tuple(found[start : start + LEAK_WORDS]) for start in range(len(found) - LEAK_WORDS + 1)}
+_LEAK_PART = LEAK_WORDS // 2
+
+
+@lru_cache(maxsize=8)
+def _secrets(prompts: tuple[str, ...]) -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
+    """The runs of words of system prompts, and the shorter runs in these. Many conversations have the same prompt."""
+    secret: set[tuple[str, ...]] = set()
+    parts: set[tuple[str, ...]] = set()
+    for prompt in prompts:
+        found = words(prompt)
+        secret.update(zip(*(found[start:] for start in range(LEAK_WORDS)), strict=False))
+        parts.update(zip(*(found[start:] for start in range(_LEAK_PART)), strict=False))
+    return frozenset(secret), frozenset(parts)
+
+
+def _may_leak(found: Sequence[str], parts: frozenset[tuple[str, ...]]) -> bool:
+    """Whether a turn can hold a run of the prompt: one of every few short runs of its words then stands in it."""
+    every = LEAK_WORDS - _LEAK_PART + 1
+    return any(tuple(found[at : at + _LEAK_PART]) in parts for at in range(0, len(found) - _LEAK_PART + 1, every))

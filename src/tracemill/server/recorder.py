@@ -18,7 +18,7 @@ from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
 from tracemill.sdk.background import OpenRedaction
 from tracemill.sdk.client import Client
-from tracemill.sdk.delivery import Delivered
+from tracemill.sdk.delivery import Delivered, delivered
 from tracemill.sdk.ledger import Counts
 from tracemill.server.committer import Committer
 from tracemill.server.metrics import Metrics
@@ -42,7 +42,7 @@ class CommitterDelivery:
         except TracemillError as error:
             raise DeliveryError(error.message, hint=error.hint) from error
         self._metrics.count(SOURCE, result.stored, result.duplicates, result.refused)
-        return Delivered(result.stored + result.duplicates, len(result.refused))
+        return delivered(result.stored + result.duplicates, [one.reason for one in result.refused])
 
     def close(self) -> None:
         """The committer is closed by the server."""

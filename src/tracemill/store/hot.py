@@ -26,10 +26,10 @@ from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import from_microseconds, id_bytes, microseconds
 from tracemill.core.pending import PendingPart
-from tracemill.core.records import AnyRecord
+from tracemill.core.records import AnyRecord, Purpose
 from tracemill.core.settings import Settings
-from tracemill.store import audit, erasing
-from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
+from tracemill.store import audit, consents, erasing
+from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, Said, ToolRow
 from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
 from tracemill.store.erase import erase_records
@@ -182,6 +182,7 @@ class HotStore:
     def erase(self, ids: Sequence[str]) -> int:
         """See :class:`tracemill.store.base.Store`."""
         with self.exclusive() as connection:
+            consents.bury(connection, ids)
             removed = erase_records(connection, self._reader, ids, self.settings.part_threshold_bytes)
         self.shrink()
         return removed
@@ -390,6 +391,16 @@ class HotStore:
                 for place, record in self._select(chosen, where.visible_to, _LOOKED_AT, own):
                     if needle.in_record(record):
                         yield place, record
+
+    def consents(self, purposes: Sequence[Purpose], *, after: int = 0, up_to: int | None = None) -> list[Said]:
+        """See :class:`tracemill.store.base.Store`."""
+        with reading(self._engine) as connection:
+            return consents.everything(connection, purposes, after=after, up_to=up_to)
+
+    def consents_of(self, people: Sequence[bytes], purpose: Purpose) -> list[Said]:
+        """What some people, by digest, said of a purpose."""
+        with reading(self._engine) as connection:
+            return [one for said in consents.of_people(connection, purpose, people).values() for one in said]
 
     def linked(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""

@@ -21,6 +21,7 @@ from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
 from tracemill.capture.lightspeed.reading import read_path
 from tracemill.core.codec import encode_json
+from tracemill.core.consent import NO_CONSENT
 from tracemill.core.errors import RecordError, SourceError
 from tracemill.core.ids import monotonic, new_id
 from tracemill.core.records import AnyRecord
@@ -53,6 +54,7 @@ FORMATS: dict[str, Importer] = {
 }
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
 _SUFFIXES = {"tau-bench": (".json",), "lightspeed": (".json",), "atif": (".json", *_JSONL)}
+_KEPT_NOWHERE = ("erased", NO_CONSENT)
 _STATED_IDS = {"records"}
 """Formats whose ids are not made of content: the same id with another body is a conflict, and the store must see it."""
 
@@ -89,9 +91,10 @@ def import_paths(
     """Import files, folders of them, or (gepeto) trees. Records that are stored already count as duplicates.
 
     Entries that are refused are written to ``rejects`` as lines of JSON (``file``, ``place``, ``reason``, ``message``, and
-    ``raw`` or, for bytes that are no text, ``raw_base64``), if there are any; without a path they are only counted. Stopping
-    and running again goes on where it stopped, since what is stored is passed over. ``hide`` makes of refused bytes, and of
-    messages about them, what may be kept. Raises SourceError for a format nobody
+    ``raw`` or, for bytes that are no text, ``raw_base64``), if there are any; without a path they are only counted. Of what
+    was erased, or may not be stored for want of consent, ``raw`` is empty. Stopping and running again goes on where it
+    stopped, since what is stored is passed over. ``hide`` makes of refused bytes, and of messages about them, what may be
+    kept. Raises SourceError for a format nobody
     knows and for a file that is not of it; StoreError.
     """
     if format not in FORMATS:
@@ -164,7 +167,7 @@ class _Import:
             self.report.stored += result.stored
             self.report.duplicates += len(batch) - len(sent) + result.duplicates
             for refusal in result.refused:
-                raw = _json(sent[refusal.index])
+                raw = b"" if refusal.reason in _KEPT_NOWHERE else _json(sent[refusal.index])
                 self._reject(file, f"record {refusal.id}", refusal.reason, refusal.message, raw)
             refused = {refusal.index for refusal in result.refused}
             stored = {r.id: r for i, r in enumerate(sent) if i not in refused and r.id not in known}
