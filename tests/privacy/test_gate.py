@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,46 @@ def test_a_record_that_cannot_be_redacted_is_kept_aside_and_its_mates_are_stored
     assert decode(item.raw) == poisoned  # its owner can open it: nothing is lost
     workspace.close()
     assert hits(tmp_path, NEEDLES) == []
+
+
+def test_nothing_of_somebody_who_was_erased_is_kept_aside(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = opened()
+    person = workspace.person("orla")
+    workspace.store.append([turn(1, user=person)])
+    workspace.erase("user", "orla")
+
+    def failing(self: Redactor, record: Any, **more: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Redactor, "record", failing)
+    late, other = turn(1, user=person), turn(2, conversation_id="c2")
+    result = workspace.store.append([late, other])
+    assert {refusal.index: refusal.reason for refusal in result.refused} == {0: "erased", 1: FAILED}
+    assert [item.id for item in workspace.quarantined()] == [other.id]
+
+
+def test_a_conversation_named_after_somebody_is_erased_from_before_redaction_too(opened: Open) -> None:
+    name = "orla.quist77@mail.example"
+    opened(redaction="").store.append([turn(1, conversation_id=name)])
+    workspace = opened()
+    workspace.store.append([turn(2, conversation_id=name)])
+    workspace.erase("conversation", name)
+    assert workspace.store.count() == 0
+    assert [refusal.reason for refusal in workspace.store.append([turn(3, conversation_id=name)]).refused] == ["erased"]
+
+
+@given(st.lists(records, min_size=1, max_size=4, unique_by=lambda record: record.id))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_storing_twice_is_storing_once(given: list[AnyRecord]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {"workspace": folder, "redaction": "standard"}
+        with Workspace.open(settings=load_settings(arguments, environment={})) as workspace:
+            first = workspace.store.append(given)
+            before = list(workspace.records())
+            again = workspace.store.append(given)
+            assert (again.stored, again.duplicates) == (0, first.stored)
+            assert [refusal.reason for refusal in again.refused] == [refusal.reason for refusal in first.refused]
+            assert repr(list(workspace.records())) == repr(before)
 
 
 def test_the_seal_holds_for_what_was_stored(opened: Open, tmp_path: Path) -> None:

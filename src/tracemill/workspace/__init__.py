@@ -406,9 +406,12 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation":
-            value = self.redacting.link(value)
-        return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
+        actor = actor or local_actor()
+        if kind == "conversation" and (stored := self.redacting.link(value)) != value:
+            # under its own id it may lie in a spool, or in the store from before redaction
+            self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+            value = stored
+        return self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
         """A person given by the id the application knows, or by their pseudonym."""
