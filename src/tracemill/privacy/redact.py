@@ -58,10 +58,15 @@ class Redactor:
         if unknown:
             raise ValueError(f"policy {policy.name} names {min(unknown)!r}, which is no kind and no group")
         self.policy = policy
+        self._made_of = policy, key, detector
         self._key = hashlib.blake2b(key, digest_size=32, person=b"tm-redaction").digest()
         self._digest = policy.digest()
         self._actions: dict[str, ActionName] = {kind: policy.action(kind, group) for kind, group in GROUPS.items()}
         self._memory = Memory(detector or _detector(policy))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker is given policy and key, and makes its own of them."""
+        return _made, self._made_of
 
     def text(self, text: str, *, scope: str = "") -> RedactedText:
         """A text by itself, JSON or not. ``scope`` is the conversation it belongs to."""
@@ -164,6 +169,10 @@ class Redactor:
 
     def _seal(self, record: AnyRecord) -> str:
         return hashlib.blake2b(_said(record), key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
+
+
+def _made(policy: Policy, key: bytes, detector: Finds | None) -> Redactor:
+    return Redactor(policy, key, detector=detector)
 
 
 def _detector(policy: Policy) -> Finds:
