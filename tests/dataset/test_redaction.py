@@ -17,14 +17,15 @@ from tracemill.core.errors import DatasetError, RecipeError, RecordError, Settin
 from tracemill.core.examples import PreferenceExample, RedactionUsed, SupervisedExample, TrajectoryPreference
 from tracemill.core.ids import derived_id, now
 from tracemill.core.policy import MARK, Policy
-from tracemill.core.records import AnyRecord, Feedback, Interaction, Message
+from tracemill.core.records import AnyRecord, Decision, Feedback, Interaction, Message, Step
 from tracemill.core.settings import load_settings
 from tracemill.core.steps import KEEP, Drop
 from tracemill.dataset.build import build_version
 from tracemill.dataset.privacy_rule import PrivacyViolations
 from tracemill.dataset.recipe import Recipe, parse_recipe, recorded_recipe
-from tracemill.dataset.redaction import task_scope
+from tracemill.dataset.redaction import redacted, task_scope
 from tracemill.dataset.version import Version
+from tracemill.feedback.attach import NOTHING, Attached
 from tracemill.privacy.policies import MASK, SAFE_HARBOR, STANDARD, exactly
 from tracemill.privacy.redact import Redactor
 from tracemill.workspace import Workspace
@@ -164,6 +165,22 @@ def test_corrections_have_the_names_of_what_they_correct(opened: Open) -> None:
     assert name != "Vesna"
     assert example.chosen[0]["content"] == f"It is {name}, of course"
     assert hits(version.path, {"Vesna": b"Vesna"}) == []
+
+
+def test_steps_and_decisions_have_the_names_of_their_interaction() -> None:
+    redactor = Redactor(STANDARD, b"k" * 32)
+    whole = turn(1, said='{"first_name": "Vesna", "email": "v@mail.example"}')
+    step = Step(**base(2), interaction_id=whole.id, reasoning="Vesna asks for it")
+    decision = Decision(**base(3), interaction_id=whole.id, reasoning="Because Vesna asks")
+    attached = Attached(steps=(step,), decisions=(decision,))
+    new, clean, _, changes = redacted(redactor, whole, attached, lambda _identity: None)
+    name = json.loads(new.messages[0]["content"])["first_name"]
+    assert clean.steps[0].reasoning == f"{name} asks for it"
+    assert clean.decisions[0].reasoning == f"Because {name} asks"
+    assert (clean.steps[0].id, clean.decisions[0].id) == (step.id, decision.id)
+    assert changes == ["privacy.email", "privacy.person_name"]
+    nobody = turn(4, said="Hello", answer="Hi")
+    assert redacted(redactor, nobody, NOTHING, lambda _identity: None)[1:4:2] == (NOTHING, [])
 
 
 def test_trials_of_one_task_can_be_compared(opened: Open) -> None:

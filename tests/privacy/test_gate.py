@@ -171,6 +171,21 @@ def test_one_conversation_has_one_invented_name(opened: Open, order: str) -> Non
     assert name_in(stored(workspace, elsewhere.id).messages[0]["content"]) != name_in(texts[0])
 
 
+def test_a_step_finds_its_conversation_in_postgresql_too(opened: Open, postgres: str) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE gate")
+    address = postgres.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", "/gate?")
+    first = turn(1)
+    opened(database=address).store.append([first])
+    workspace = opened(database=address)  # nothing is remembered here
+    step = Step(**base(2), interaction_id=first.id, reasoning=TEXT)
+    assert workspace.store.append([step]).stored == 1
+    assert workspace.store.append([step]).duplicates == 1
+    assert name_in(stored(workspace, step.id).reasoning) == name_in(stored(workspace, first.id).messages[0]["content"])
+
+
 def test_a_session_stands_in_where_there_is_no_conversation(opened: Open) -> None:
     workspace = opened()
     first = turn(1, conversation_id=None, session_id="s1")
