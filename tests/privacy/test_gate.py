@@ -345,13 +345,21 @@ def test_parts_that_wait_are_veiled_and_come_back_as_they_were(opened: Open, tmp
     assert plain.store.pending_of("s", ["k"])["k"][0].body == TEXT.encode()
 
 
-def test_what_is_veiled_can_be_erased(opened: Open) -> None:
+def test_what_is_veiled_can_be_erased(opened: Open, tmp_path: Path) -> None:
     workspace = opened()
     person = workspace.pseudonym("orla")[0]
     body = json.dumps({"user": {"pseudonym": person}, "text": TEXT}).encode()
     workspace.store.pending_put([PendingPart(source="s", key="k", part="one", time=now(), body=body)])
+    workspace.store.quarantine(b"\xff" + body, "malformed", "cannot be read", "test")
+    workspace.store.quarantine(b"\xffnobody", "malformed", "cannot be read", "test")
+    source, rejects = tmp_path / "chat.jsonl", tmp_path / "workspace" / "rejects" / "openai-chat.jsonl"
+    source.write_bytes(b"\xff" + body + b"\n\xffnobody\n")
+    workspace.import_files("openai-chat", [source])
+    assert len(rejects.read_bytes().splitlines()) == 2
     workspace.erase("user", "orla")
     assert workspace.store.pending_count() == 0
+    assert [item.raw for item in workspace.quarantined()] == [b"\xffnobody"]
+    assert len(rejects.read_bytes().splitlines()) == 1
 
 
 def test_a_store_that_should_redact_takes_nothing_without_a_gate(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ class Erasing:
             "Lightspeed feedback": Path(collected.feedback_storage) if collected.feedback_storage else None,
             "Gepeto files": Path(settings.gepeto_path) if settings.gepeto_path else None,
         }
-        files = [FilesPlace(name, folder) for name, folder in folders.items() if folder is not None]
+        take_off = self._store.gateway.veil.take_off
+        files = [FilesPlace(name, folder, take_off) for name, folder in folders.items() if folder is not None]
         datasets = self._datasets
         return [
             SpoolPlace(path),
