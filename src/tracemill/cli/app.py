@@ -13,6 +13,7 @@ import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
 import tracemill.cli.packages as packages
 import tracemill.cli.patterns as patterns
+import tracemill.cli.policies as policy_commands
 import tracemill.cli.privacy as privacy
 import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
@@ -97,6 +98,10 @@ app.command(name="export-user")(privacy.export_user)
 detected = typer.Typer(help="Find personal data and secrets, and measure how well that goes.", no_args_is_help=True)
 detected.command()(detection.scan)
 detected.command(name="eval")(detection.evaluate)
+policies = typer.Typer(help="The redaction policies there are, and what they do.", no_args_is_help=True)
+policies.command(name="list")(policy_commands.list_)
+policies.command()(policy_commands.show)
+detected.add_typer(policies, name="policies")
 app.add_typer(detected, name="privacy")
 consented = typer.Typer(help="What people allow: shown, granted, withdrawn.", no_args_is_help=True)
 consented.command()(consent.show)

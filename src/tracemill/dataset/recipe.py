@@ -139,6 +139,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``license`` (an SPDX identifier or a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a
     version say of its use. ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a
     version and not what it is.
+    ``redaction`` names the policy that is applied before steps and signals (see :mod:`tracemill.privacy.policies`); without
+    one it is the policy of the purpose, and an empty text means none.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -166,6 +168,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     intended_uses: tuple[str, ...] = ()
     forbidden_uses: tuple[str, ...] = ()
     gates: Gates = Gates()
+    redaction: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
