@@ -184,6 +184,8 @@ class Erasing:
                 old.format,
                 container=old.container,
                 shard_bytes=old.shard_bytes,
+                fold=old.fold,
+                columns=old.columns,
                 progress=progress,
                 withdrawn=self._withdrawn(version),
             )
