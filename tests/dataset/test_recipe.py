@@ -82,6 +82,9 @@ def test_every_field_counts_in_the_hash() -> None:
         {"seed": 1},
         {"splitting": Splitting(group=("conversation",))},
         {"features": ("turns",)},
+        {"weights": "confidence"},
+        {"half_life_days": 30.0},
+        {"package": "quality"},
         {"purpose": "share"},
         {"consent_default": "denied"},
     ]

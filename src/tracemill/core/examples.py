@@ -277,13 +277,45 @@ class Loss(Struct, frozen=True, kw_only=True, omit_defaults=True):
     call_ids: list[str] = []
 
 
+class TokenCounts(Struct, frozen=True, kw_only=True):
+    """What the rows of a split are to a model.
+
+    A row is one sequence, or one a side of a preference. ``tokens`` are those of all ``sequences``, ``loss_tokens`` those
+    among them that a loss is taken over, ``longest`` the tokens of the longest sequence. ``over`` counts sequences longer
+    than the limit, ``cut_tokens`` and ``cut_loss_tokens`` what of them stands beyond it. ``unread`` counts rows that the chat
+    template refused; they are in no other number.
+    """
+
+    sequences: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+    longest: int = 0
+    over: int = 0
+    cut_tokens: int = 0
+    cut_loss_tokens: int = 0
+    unread: int = 0
+
+
+class TokenStatistics(Struct, frozen=True, kw_only=True):
+    """What an export is to a tokenizer, by split. ``tokenizer_sha256`` is of all that the numbers depend on.
+
+    ``mask`` says how the tokens of the loss were found: by the template's own ``generation`` blocks, by the ``prefix`` of
+    each answer, as the ``completion`` of a prompt, or as the whole ``text``.
+    """
+
+    tokenizer_sha256: str
+    mask: str
+    max_tokens: int | None
+    splits: dict[str, TokenCounts]
+
+
 class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an export is (``export.json``): a pure function of the version, the format and the container.
 
     ``shard_bytes`` is the size asked for, in bytes of rows as JSON lines; null for one file a split. ``fold`` is the fold
     that was held out for the test, ``columns`` are the features that rows have beside the format's own fields.
     ``rows`` counts by split, ``refused`` the examples that gave no row by reason, ``losses`` what rows lack by reason;
-    ``losses.jsonl`` lists both one by one (:class:`Loss`).
+    ``losses.jsonl`` lists both one by one (:class:`Loss`). ``tokens`` is there where a tokenizer was given.
     """
 
     format: str
@@ -298,6 +330,7 @@ class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shard_bytes: int | None = None
     fold: int | None = None
     columns: list[str] = []
+    tokens: TokenStatistics | None = None
 
 
 class Tombstone(Struct, frozen=True, kw_only=True, omit_defaults=True):

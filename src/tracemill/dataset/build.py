@@ -31,6 +31,7 @@ from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
 from tracemill.feedback.executions import find_executions
@@ -102,7 +103,7 @@ class _Build:
         new = version is None
         if version is None:
             read = [one.id for one in consents if not one.erased]
-            version = self._write(ledger, parts, unmatched, read, digest, resumed)
+            version = self._write(ledger, parts, unmatched, read, digest, resumed, attachments)
         self._clean_up()
         return Built(version, new)
 
@@ -175,14 +176,18 @@ class _Build:
         consents: Sequence[bytes],
         digest: str,
         resumed: int,
+        attachments: Attachments,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
+        turn_runs: list[Path] = []
+        if self.recipe.reads_conversations():
+            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
         drawn = draw_splits(ledger, self.recipe)
         merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents)
-        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work))
+        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work) + turn_runs)
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             name=self.recipe.name,
@@ -194,7 +199,7 @@ class _Build:
             examples={split: dict(sorted(types.items())) for split, types in sorted(merged.examples.items())},
             drops=dict(sorted(merged.drops.items())),
             changes=dict(sorted(merged.changes.items())),
-            notes=[*ledger.notes, *_notes(merged, drawn)],
+            notes=[*ledger.notes, *_notes(merged, drawn), *merged.notes],
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
             shares=drawn.shares,

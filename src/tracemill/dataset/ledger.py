@@ -46,6 +46,7 @@ class Ledger:
     selected: bytearray = field(default_factory=bytearray)
     superseded: bytearray = field(default_factory=bytearray)
     duplicate: bytearray = field(default_factory=bytearray)
+    compared: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
     times: array[int] = field(default_factory=lambda: array("q"))
@@ -138,6 +139,7 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
                 ledger.tasks.setdefault(row.task, []).append(place)
     ledger.superseded = bytearray(len(ledger.ids))
     ledger.duplicate = bytearray(len(ledger.ids))
+    ledger.compared = bytearray(len(ledger.ids))
     for shard in all_shards:
         for row in shard.columns():
             for at in range(0, len(row.spine) - DIGEST_BYTES, DIGEST_BYTES):

@@ -33,6 +33,7 @@ from tracemill.dataset.seen import Seen
 from tracemill.dataset.shards import Draft, Shard, decode_draft
 from tracemill.dataset.sort import RunWriter, grouped, merge_runs
 from tracemill.dataset.split import precedence
+from tracemill.dataset.weights import Weights
 
 BOTH_SIDES = 3
 FATES = "fates.jsonl"
@@ -52,6 +53,7 @@ class Merged:
     changes: Counter[str] = field(default_factory=Counter)
     contradictions: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -73,10 +75,12 @@ class Merge:
 
     def run(self, runs: Sequence[Path]) -> Merged:
         """Write all rows and all fates."""
+        self._weights = Weights(self.recipe, self.ledger)
         fates = RunWriter(self.work, "fates")
         with ExitStack() as files:
             written = self._rows(runs, fates, files)
-        self.merged.files.extend(file.describe() for file in written)
+        self.merged.files.extend(self._weights.balance(self.output, [file.describe() for file in written]))
+        self.merged.notes.extend(self._weights.notes())
         self._note_records(fates)
         self._fates(fates.close())
         return self.merged
@@ -104,6 +108,9 @@ class Merge:
             if file is None:
                 file = open_files.enter_context(WholeFile(self.output / f"{split}-{tag}.jsonl"))
                 files[split, tag] = file
+            if self._weights.active:
+                numbers = {self.ledger.number(owner) for draft in drafts for owner in draft.owners}
+                line = self._weights.weigh(file.path.name, line, numbers)
             file.write_line(line)
             self.merged.examples.setdefault(split, Counter())[tag] += 1
             for source in sources:
@@ -159,6 +166,8 @@ class Merge:
                 left_out = dict(row.left_out)
                 if number in trials:
                     left_out["trials"] = trials[number]
+                if row.turn and "regenerations" in self.recipe.signals and not self.ledger.compared[number]:
+                    left_out["regenerations"] = "not_answered_again"
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
                 if row.dropped is None and self.ledger.split(number) is None:
                     fates.add(id_bytes(row.id), _encode(["undrawn"]))

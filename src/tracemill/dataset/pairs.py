@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
+
 from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.ledger import Ledger, TrialPlace
@@ -127,6 +129,7 @@ def _make_chunk(
             example = compare(trials.read(one), trials.read(other), recipe)
             if example is None:
                 continue
+            example = msgspec.structs.replace(example, training_type=recipe.package)
             owners = [(place.shard, place.number - ledger.bases[place.shard]) for place in (one, other)]
             key = add_draft(runs, example, owners, "trials", whole=False)
             lines.append(_MADE.pack(key, one.number))

@@ -20,14 +20,15 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
@@ -48,9 +49,26 @@ from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, impor
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
-SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
-SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
-EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+SignalName: TypeAlias = Literal[
+    "supervised",
+    "labelled",
+    "edits",
+    "trials",
+    "regenerations",
+    "rephrases",
+    "recoveries",
+    "actions",
+    "decisions",
+    "overrides",
+    "checks",
+    "rewards",
+    "retrieval",
+]
+SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+"""Every signal there is."""
+DEFAULT_SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+"""Those of a recipe that names none: what somebody said or decided. The others read behaviour, and are weaker."""
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset(("actions", "decisions", "overrides"))
 """Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 
@@ -107,12 +125,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to make a dataset version. Every field has a default, so ``Recipe()`` is a sensible recipe.
 
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
-    score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
-    ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, ``splitting`` how they are put there, and ``seed`` draws
-    them; for ``k_fold`` the splits are the folds, ``fold_1`` and so on. ``features`` are computed of every interaction and
-    stand beside its examples (:mod:`tracemill.dataset.features`). ``purpose`` is what people must allow for their records to
-    be taken, ``consent_default`` what holds for those who said nothing of it.
+    score that compares trials of one task (``success`` compares the success flag instead, ``cost`` and ``duration`` those of
+    two successes). ``labelled_unit`` and ``preference_length`` are explained in
+    :mod:`tracemill.dataset.signals.labelled` and ``…trials``, ``weights`` and ``half_life_days`` in
+    :mod:`tracemill.dataset.weights`. ``split`` gives the share of each split, by sets of records that belong together,
+    ``splitting`` how they are put there, and ``seed`` draws them; for ``k_fold`` the splits are the folds, ``fold_1`` and so
+    on. ``features`` are computed of every interaction and stand beside its examples (:mod:`tracemill.dataset.features`).
+    ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
+    nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -121,7 +141,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     source: Source = Source()
     steps: tuple[InteractionStep, ...] = ()
-    signals: tuple[SignalName, ...] = SIGNALS
+    signals: tuple[SignalName, ...] = DEFAULT_SIGNALS
     scales: dict[str, Scale] = field(default_factory=_default_scales)
     labelled_unit: Literal["trajectory", "turn"] = "trajectory"
     trial_score: str = "reward"
@@ -130,6 +150,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     splitting: Splitting = Splitting()
     features: tuple[str, ...] = ()
+    weights: Literal["none", "confidence", "balanced"] = "none"
+    half_life_days: Annotated[float, Meta(gt=0)] | None = None
+    package: str | None = None
     purpose: Literal["train", "evaluate", "share"] = "train"
     consent_default: Default = "granted"
 
@@ -144,6 +167,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, kind in (("duplicate_patterns", DuplicatePatterns), ("novelty", Novelty)):
             if sum(isinstance(step, kind) for step in self.steps) > 1:
                 raise RecipeError(f"steps: {name} stands there twice")
+        if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
+            raise RecipeError(f"half_life_days: a half-life is a positive number of days, not {self.half_life_days}")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
@@ -174,13 +199,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def reads_executions(self) -> bool:
         """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
         judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
-        return (
-            judged
-            or self.duplicates() is not None
-            or self.novelty() is not None
-            or bool(EXECUTION_SIGNALS & set(self.signals))
-            or bool(EXECUTION_FEATURES & {*self.features, *self.splitting.by, *self.splitting.group})
-        )
+        compared = self.duplicates() is not None or self.novelty() is not None
+        measured = compared or self.package is not None
+        looked_at = bool(EXECUTION_SIGNALS & set(self.signals))
+        featured = bool(EXECUTION_FEATURES & {*self.features, *self.splitting.by, *self.splitting.group})
+        return judged or measured or looked_at or featured
+
+    def reads_conversations(self) -> bool:
+        """Whether a signal compares the calls of one conversation."""
+        return bool({"regenerations", "rephrases"} & set(self.signals))
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
@@ -216,7 +243,7 @@ def _default(info: msgspec.structs.FieldInfo) -> Any:
 
 
 def default_recipe(name: str = "default") -> Recipe:
-    """The recipe used where none is given: every interaction, no step, every signal, 80/10/10."""
+    """The recipe used where none is given: every interaction, no step, the default signals, 80/10/10."""
     return Recipe(name=name)
 
 

@@ -24,6 +24,8 @@ from tracemill.dataset.rows import decode_line
 MANIFEST = "manifest.json"
 BUILD = "build.json"
 TOMBSTONE = "tombstone.json"
+PATTERNS = "patterns.json"
+"""Tool patterns of the records a package was made of, beside the manifest: numbers and names of tools."""
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:@v?([1-9][0-9]{0,8}))?")
 
@@ -173,7 +175,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, *(file.path for file in self.manifest.files)}
+        known = {MANIFEST, BUILD, PATTERNS, *(file.path for file in self.manifest.files)}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )
