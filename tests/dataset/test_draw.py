@@ -267,3 +267,20 @@ def test_an_interrupted_build_ends_in_the_same_bytes(tmp_path: Path, monkeypatch
     parts = build_version(list_store(sample()), parse_recipe(content), tmp_path / "parts")
     assert parts.verify() == []
     assert parts.manifest_sha256 == whole.manifest_sha256
+
+
+def test_answers_to_one_history_stay_together_and_have_features(tmp_path: Path) -> None:
+    records: list[AnyRecord] = []
+    for number in range(12):
+        for again in range(2):
+            name, question = f"{number} {again}", [says("user", f"question {number}")]
+            answer = says("assistant", f"answer {again}")
+            common: dict[str, Any] = {"conversation_id": f"c{number}", "user": user(f"u{number}-{again}")}
+            records.append(interaction(name, question, response=answer, minutes=10 * again, **common))
+    content = {"signals": ["regenerations"], "features": ["turns", "user_interactions"]}
+    version = build_version(
+        list_store(records), parse_recipe({**content, "split": {"folds": 3, "group": "user"}}), tmp_path
+    )
+    assert version.count(type="preference") == 12
+    assert version.manifest.groups == 12
+    assert all(example.features == {"turns": 2, "user_interactions": 1} for example in version.examples())
