@@ -124,13 +124,8 @@ class _Reader:
         if not isinstance(record, Interaction):
             return None
         (attached,) = self._attachments.of_batch(self._store, [record_id])
-<<<<<<< HEAD
         prepared = prepare(record, attached, self._recipe, self._store.get, self._redactor)
-        return prepared.interaction if prepared.dropped is None else None
-=======
-        prepared = prepare(record, attached, self._recipe)
-        if isinstance(prepared, Drop):
+        if prepared.dropped is not None:
             return None
-        self._features[record_id] = observe(record, prepared[0], attached, self._recipe).features
-        return prepared[0]
->>>>>>> 867bb8f639a7b546fbdb5a9ac45ce8314d4323b6
+        self._features[record_id] = observe(record, prepared.interaction, prepared.attached, self._recipe).features
+        return prepared.interaction
