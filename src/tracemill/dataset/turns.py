@@ -33,39 +33,51 @@ _decode = msgspec.msgpack.Decoder(Turn).decode
 
 
 def make_turns(
-    work: Path,
-    ledger: Ledger,
-    shards: Sequence[Shard],
-    recipe: Recipe,
-    progress: Progress | None,
+    work: Path, ledger: Ledger, shards: Sequence[Shard], recipe: Recipe, progress: Progress | None
 ) -> list[Path]:
-    """Write the drafts of all conversations; gives their runs. Marks in the ledger whose answer was compared."""
+    """Write the drafts of all conversations; gives their runs. Marks in the ledger whose answer was compared.
+
+    What one example is made of becomes one group, also where a recipe holds no conversations together.
+    """
     for path in work.glob(f"{_STEM}.*"):
         path.unlink()
     runs = RunWriter(work, _STEM)
-    read = _Bodies(shards)
+    bodies = _Bodies(shards)
     for done, turns in enumerate(_conversations(work, shards), 1):
         if "regenerations" in recipe.signals:
-            for better, worse, evidence, by in preferred(turns):
-                example = regeneration(read.one(better), read.one(worse), evidence, by)
-                if example is not None:
-                    example = msgspec.structs.replace(example, training_type=recipe.package, features=better.features)
-                    add_draft(runs, example, [better.owner, worse.owner], "regenerations", whole=False)
-                    for owner in (better.owner, worse.owner):
-                        ledger.compared[ledger.number(owner)] = 1
+            _compare(turns, bodies, runs, ledger, recipe)
         if "rephrases" in recipe.signals:
-            for turn, after, likeness in asked_again(turns):
-                answered = read.one(turn)
-                prompt, answer = prompt_and_answer(answered)
-                if answer is not None:
-                    example_again = rephrased(answered, prompt, answer, likeness, after.id)
-                    example_again = msgspec.structs.replace(
-                        example_again, training_type=recipe.package, features=turn.features
-                    )
-                    add_draft(runs, example_again, [turn.owner, after.owner], "rephrases", whole=False)
+            _find_asked_again(turns, bodies, runs, ledger, recipe)
         if progress is not None and done % _REPORT_EVERY == 0:
             progress("compare answers", done, None)
     return runs.close()
+
+
+def _compare(turns: Sequence[Turn], bodies: _Bodies, runs: RunWriter, ledger: Ledger, recipe: Recipe) -> None:
+    owners = {turn.id: turn.owner for turn in turns}
+    for better, worse, evidence, by in preferred(turns):
+        example = regeneration(bodies.one(better), bodies.one(worse), evidence, by)
+        if example is None:
+            continue
+        example = msgspec.structs.replace(example, training_type=recipe.package, features=better.features)
+        add_draft(runs, example, [better.owner, worse.owner], "regenerations", whole=False)
+        first, *others = (ledger.number(owners[source]) for source in (better.id, worse.id, *by) if source in owners)
+        for other in others:
+            ledger.groups.join(first, other)
+        for owner in (better.owner, worse.owner):
+            ledger.compared[ledger.number(owner)] = 1
+
+
+def _find_asked_again(turns: Sequence[Turn], bodies: _Bodies, runs: RunWriter, ledger: Ledger, recipe: Recipe) -> None:
+    for turn, after, likeness in asked_again(turns):
+        answered = bodies.one(turn)
+        prompt, answer = prompt_and_answer(answered)
+        if answer is None:
+            continue
+        example = rephrased(answered, prompt, answer, likeness, after.id)
+        example = msgspec.structs.replace(example, training_type=recipe.package, features=turn.features)
+        add_draft(runs, example, [turn.owner, after.owner], "rephrases", whole=False)
+        ledger.groups.join(ledger.number(turn.owner), ledger.number(after.owner))
 
 
 def _conversations(work: Path, shards: Sequence[Shard]) -> Iterator[list[Turn]]:
