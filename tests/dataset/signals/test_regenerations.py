@@ -26,6 +26,7 @@ from tracemill.dataset.signals.regenerations import (
 )
 from tracemill.dataset.steps import WithoutFields
 from tracemill.feedback.attach import attach
+from tracemill.workspace import Workspace
 
 RECIPE = Recipe(name="again", signals=("regenerations",))
 ASK = [says("user", "Name a river.")]
@@ -255,3 +256,21 @@ def test_a_call_that_sends_the_history_along_is_left_to_the_messages() -> None:
     second = answered("b", "Press reset.", minutes=1, messages=[*ROUTER, first.response, *ROUTER_AGAIN])
     turns = [turn_of(one, attach(list_store([])).of(one.id), RECIPE) for one in (first, second)]
     assert list(asked_again([turn for turn in turns if isinstance(turn, Turn)])) == []
+
+
+def test_what_a_policy_redacts_does_not_come_back(tmp_path: Path) -> None:
+    ask = [says("user", "I am ada.lovelace@example.org: name a river for me please.")]
+    records = [
+        answered("a", "Oslo, ada.lovelace@example.org.", minutes=0, messages=ask),
+        answered("b", "Glomma.", minutes=1, messages=ask),
+    ]
+    with Workspace.open(tmp_path / "w") as workspace:
+        workspace.store.append(records)
+        recipe = msgspec.structs.replace(RECIPE, redaction="standard", signals=("regenerations", "rephrases"))
+        version = workspace.build_dataset(recipe).version
+        (example,) = version.examples()
+    assert isinstance(example, PreferenceExample)
+    assert example.chosen == [says("assistant", "Glomma.")]
+    files = [path for path in version.path.iterdir() if path.is_file()]
+    assert files
+    assert not [path for path in files if b"lovelace@" in path.read_bytes()]
