@@ -32,6 +32,7 @@ from msgspec import Struct, field
 
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
+from tracemill.core.records import Purpose
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
@@ -116,7 +117,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
-    purpose: Literal["train", "evaluate", "share"] = "train"
+    purpose: Purpose = "train"
     consent_default: Default = "granted"
 
     def __post_init__(self) -> None:
