@@ -81,6 +81,7 @@ def test_every_field_counts_in_the_hash() -> None:
         {"seed": 1},
         {"purpose": "share"},
         {"consent_default": "denied"},
+        {"canaries": 3},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__)
     hashes = [Recipe(**fields).hash() for fields in changed]

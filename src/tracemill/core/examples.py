@@ -199,6 +199,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     counts rows by split and example type; ``drops`` counts records and examples left out, by stage and reason;
     ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader should know (contradicting
     preferences, for one).
+    ``canaries`` says by kind how many values of invented people got through the build, and how many were sent.
     """
 
     manifest_version: int
@@ -214,6 +215,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notes: list[str]
     fates: str
     files: list[DatasetFile]
+    canaries: dict[str, tuple[int, int]] = {}
 
 
 class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,8 +19,9 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
+from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Example, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
+from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
 from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
@@ -28,10 +29,12 @@ from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.select import select
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
-from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.attach import NOTHING, Attachments, attach
 from tracemill.feedback.executions import find_executions
+from tracemill.privacy.canaries import measure
 from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
@@ -195,9 +198,25 @@ class _Build:
             notes=_notes(ledger, merged, self.recipe.split),
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
+            canaries=self._canaries(),
         )
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
+
+    def _canaries(self) -> dict[str, tuple[int, int]]:
+        """What of invented people gets through the steps and signals of the recipe. None of it is kept."""
+        if not self.recipe.canaries:
+            return {}
+
+        def through(canary: Interaction) -> list[Example]:
+            return [example for _, _, example in select(canary, NOTHING, self.recipe, lambda _: None).examples]
+
+        try:
+            return measure(self.recipe.canaries, self.recipe.seed, through)
+        except ImportError as error:
+            raise DatasetError(
+                f"canaries need {error.name}, which is not installed", hint="pip install 'tracemill[privacy]'"
+            ) from error
 
     def _publish(self, output: Path, manifest_sha256: str, resumed: int) -> Version:
         """Put the finished folder under its number. Until then nobody sees it, from then on it does not change."""

@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct, field
@@ -101,7 +101,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
     share of each split, by sets of records that belong together, and ``seed`` draws them. ``purpose`` is what people must
-    allow for their records to be taken, ``consent_default`` what holds for those who said nothing of it.
+    allow for their records to be taken, ``consent_default`` what holds for those who said nothing of it. ``canaries`` invented
+    people are sent through the build to see what of them gets through (:mod:`tracemill.privacy.canaries`); no row is theirs.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -119,6 +120,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     purpose: Purpose = "train"
     consent_default: Default = "granted"
+    canaries: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
