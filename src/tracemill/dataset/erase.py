@@ -19,7 +19,7 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
 from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.version import CERTIFICATE, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
@@ -89,6 +89,7 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
         write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
     for file in version.manifest.files:
         (version.path / file.path).unlink(missing_ok=True)
+    (version.path / CERTIFICATE).unlink(missing_ok=True)  # of what is there no more
     return rows
 
 

@@ -1,7 +1,8 @@
 """Dataset versions on disk: find, list, read, verify.
 
 A version is a folder ``<root>/<name>/v<N>`` that never changes: ``manifest.json`` (what it is), ``<split>-<type>.jsonl``
-(the examples, sorted by id), ``fates.jsonl`` (what became of every record read), ``build.json`` (when and from where).
+(the examples, sorted by id), ``fates.jsonl`` (what became of every record read), ``build.json`` (when and from where). Beside
+them lies ``certificate.json`` once it was certified.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tracemill.dataset.rows import decode_line
 MANIFEST = "manifest.json"
 BUILD = "build.json"
 TOMBSTONE = "tombstone.json"
+CERTIFICATE = "certificate.json"
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:@v?([1-9][0-9]{0,8}))?")
 
@@ -169,7 +171,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, *(file.path for file in self.manifest.files)}
+        known = {MANIFEST, BUILD, CERTIFICATE, *(file.path for file in self.manifest.files)}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )
