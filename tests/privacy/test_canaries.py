@@ -16,7 +16,8 @@ from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.steps import MaximumMessages
 from tracemill.privacy.canaries import KINDS, canaries, measure
 from tracemill.privacy.detect import GROUPS
-from tracemill.privacy.redact import MASK, Redactor
+from tracemill.privacy.policies import MASK
+from tracemill.privacy.redact import Redactor
 
 KEY = b"k" * 32
 

@@ -25,7 +25,8 @@ from tracemill.core.redaction_key import key_id, load_redaction_key, redaction_k
 from tracemill.core.settings import load_settings
 from tracemill.feedback.attach import attach
 from tracemill.privacy.gate import FAILED, RedactionGate
-from tracemill.privacy.redact import SAFE_HARBOR, STANDARD, Redactor
+from tracemill.privacy.policies import SAFE_HARBOR, STANDARD
+from tracemill.privacy.redact import Redactor
 from tracemill.store.gate import Veil
 from tracemill.store.tiered import open_store
 from tracemill.workspace import Workspace

@@ -12,6 +12,8 @@ import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
+import tracemill.cli.packages as packages
+import tracemill.cli.patterns as patterns
 import tracemill.cli.privacy as privacy
 import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
@@ -62,6 +64,7 @@ app.command()(data.settings)
 app.command()(reports.stats)
 app.command()(reports.report)
 app.command()(reports.readiness)
+app.command()(patterns.patterns)
 dataset = typer.Typer(help="Build and look at dataset versions.", no_args_is_help=True)
 dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
@@ -70,6 +73,7 @@ dataset.command()(datasets.verify)
 dataset.command()(certificates.certify)
 dataset.command()(certificates.certificate)
 dataset.command()(certificates.anonymity)
+dataset.command()(packages.packages)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")

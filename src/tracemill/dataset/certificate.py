@@ -23,6 +23,7 @@ from tracemill.core.records import AnyRecord
 from tracemill.core.steps import Progress
 from tracemill.dataset.checks import share, unknown
 from tracemill.dataset.contamination import EvaluationSet, look_at
+from tracemill.dataset.features import FEATURES
 from tracemill.dataset.files import locked, write_whole
 from tracemill.dataset.leaks import MOST_COMPARED, Leaks, people_of
 from tracemill.dataset.parts import parts
@@ -178,20 +179,36 @@ def _anonymous(found: Anonymity) -> Check:
 
 
 def value_of(example: Example, records: Sequence[AnyRecord], column: str) -> Hashable:
-    """A row's value of a quasi-identifier. Raises DatasetError for one there is none of."""
+    """A row's value of a quasi-identifier: a field, a feature, or something of its interactions.
+
+    Raises DatasetError for one there is none of.
+    """
     if column in RECORD_COLUMNS:
         return tuple(sorted({repr(_from_record(record, column)) for record in records if hasattr(record, "model")}))
     if column == "tools":
         return tuple(sorted(str(tool.get("function", tool).get("name")) for tool in example.tools))
+    if column in example.features:
+        return example.features[column]
     value = getattr(example, column, None)
-    if value is None and column not in known_columns():
+    if value is None and column not in known_columns() and column not in FEATURES:
         raise DatasetError(f"rows have no column {column!r}", hint=f"Columns: {', '.join(known_columns())}.")
     return value if isinstance(value, Hashable) else repr(value)
 
 
 def known_columns() -> tuple[str, ...]:
     """Every column that classes can be made by."""
-    return (*COLUMNS, "human_validated", "weight", "label_source", "score_name", "action", "tool", *RECORD_COLUMNS)
+    return (
+        *COLUMNS,
+        "human_validated",
+        "weight",
+        "label_source",
+        "score_name",
+        "action",
+        "tool",
+        "scenario",
+        "training_type",
+        *RECORD_COLUMNS,
+    )
 
 
 def _from_record(record: Any, column: str) -> Any:

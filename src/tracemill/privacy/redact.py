@@ -24,10 +24,7 @@ from tracemill.privacy.identity import Known
 from tracemill.privacy.invent import Inventor
 from tracemill.privacy.kinds_fields import is_value
 from tracemill.privacy.memory import Finds, Memory
-from tracemill.privacy.policies import MASK, POLICIES, SAFE_HARBOR, STANDARD
 from tracemill.privacy.walk import Place, walk, walk_text
-
-__all__ = ["MASK", "POLICIES", "SAFE_HARBOR", "STANDARD", "RedactedText", "Redactor"]
 
 R = TypeVar("R", bound=AnyRecord)
 KEY_BYTES = 32
