@@ -299,3 +299,11 @@ def test_a_share_of_nothing_is_unknown_and_of_no_hits_bounded_by_three_in_n() ->
     assert one.high is not None
     assert one.low < 0.02 < one.high
     assert share("x", 5, 50, 0.05).state == "failed"
+
+
+def test_features_that_rows_carry_are_columns(workspace: Workspace) -> None:
+    version = built(workspace, [turn(number, platform="shop") for number in range(8)], features=("hour",))
+    names = sorted(next(iter(version.examples())).features)
+    assert names
+    found = workspace.certifying.anonymity("d", names, k=5)
+    assert (found.rows, found.columns) == (8, tuple(names))

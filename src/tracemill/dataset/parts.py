@@ -15,13 +15,8 @@ _SCORES = frozenset(("label", "score", "score_name", "chosen_score", "rejected_s
 _NAMES = frozenset(("platform", "task_id", "signal", "label_source", "action", "tool", "agent", "available_tools"))
 _COUNTS = frozenset(("pairs", "chosen_rest", "rejected_rest", "aligned_ids", "shared"))
 _PACKAGED = frozenset(("features", "scenario", "quality_score", "execution_successful", "training_type"))
-_ABOUT = (
-    _PACKAGED
-    | _SCORES
-    | _NAMES
-    | _COUNTS
-    | {"id", "sources", "confidence", "weight", "human_validated", "tools", "rejected_tools"}
-)
+_ROW = frozenset(("id", "sources", "confidence", "weight", "human_validated", "tools", "rejected_tools"))
+_ABOUT = _ROW | _PACKAGED | _SCORES | _NAMES | _COUNTS
 """Fields that say something about a row and are no part of its content."""
 
 
