@@ -307,3 +307,18 @@ def test_features_that_rows_carry_are_columns(workspace: Workspace) -> None:
     assert names
     found = workspace.certifying.anonymity("d", names, k=5)
     assert (found.rows, found.columns) == (8, tuple(names))
+
+
+def test_a_version_that_was_redacted_has_little_left_and_its_canaries_say_so(workspace: Workspace) -> None:
+    records = [turn(0, question="Write to ada.lovelock@mail.example.com please"), *(turn(n) for n in range(1, 12))]
+    plain = built(workspace, records, canaries=4)
+    assert {passed for passed, _ in plain.manifest.canaries.values()} == {4}
+    masked = built(workspace, [], canaries=4, redaction="mask")
+    assert masked.manifest.redaction is not None
+    passed, planted = (sum(number[at] for number in masked.manifest.canaries.values()) for at in (0, 1))
+    assert passed <= 0.05 * planted
+    found = checks(workspace.certifying.certify(masked.reference, actor="test"))
+    assert (found["residual.detected"].state, found["residual.canaries"].state) == ("passed", "passed")
+    invented = built(workspace, [], redaction="standard")
+    check = checks(workspace.certifying.certify(invented.reference, actor="test"))["residual.detected"]
+    assert (check.state, check.detail["invented_or_kept"]["email"]) == ("passed", 1)

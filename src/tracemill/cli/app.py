@@ -14,11 +14,13 @@ import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
 import tracemill.cli.packages as packages
 import tracemill.cli.patterns as patterns
+import tracemill.cli.policies as policy_commands
 import tracemill.cli.privacy as privacy
 import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
 import tracemill.cli.ship as ship
+import tracemill.cli.versions as versions
 from tracemill import __version__
 from tracemill.cli.output import Options
 
@@ -74,6 +76,12 @@ dataset.command()(certificates.certify)
 dataset.command()(certificates.certificate)
 dataset.command()(certificates.anonymity)
 dataset.command()(packages.packages)
+dataset.command()(versions.diff)
+dataset.command()(versions.history)
+dataset.command()(versions.rollback)
+dataset.command()(versions.propose)
+dataset.command()(versions.approve)
+dataset.command()(versions.refuse)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")
@@ -94,6 +102,10 @@ app.command(name="export-user")(privacy.export_user)
 detected = typer.Typer(help="Find personal data and secrets, and measure how well that goes.", no_args_is_help=True)
 detected.command()(detection.scan)
 detected.command(name="eval")(detection.evaluate)
+policies = typer.Typer(help="The redaction policies there are, and what they do.", no_args_is_help=True)
+policies.command(name="list")(policy_commands.list_)
+policies.command()(policy_commands.show)
+detected.add_typer(policies, name="policies")
 app.add_typer(detected, name="privacy")
 consented = typer.Typer(help="What people allow: shown, granted, withdrawn.", no_args_is_help=True)
 consented.command()(consent.show)
@@ -105,6 +117,8 @@ judged = typer.Typer(help="Measure how good records and data files are.", no_arg
 judged.command()(quality.table)
 judged.command()(quality.summary)
 judged.command()(quality.validate)
+judged.command()(quality.judge)
+judged.command()(quality.agreement)
 app.add_typer(judged, name="quality")
 hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
 hold.command(name="place")(privacy.hold_place)

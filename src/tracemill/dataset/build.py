@@ -23,6 +23,7 @@ from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Example, Mani
 from tracemill.core.ids import id_bytes, monotonic, now
 from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
+from tracemill.dataset.documents.write import write_documents
 from tracemill.dataset.draw import Drawn, draw_splits
 from tracemill.dataset.features import find_feature
 from tracemill.dataset.files import locked, sync_folder, write_whole
@@ -31,8 +32,10 @@ from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts, pinned, used
 from tracemill.dataset.select import select
 from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import NOTHING, Attachments, attach
@@ -52,32 +55,56 @@ class Built:
     new: bool
 
 
-def build_version(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Version:
+def build_version(
+    store: Store, recipe: Recipe, root: Path, *, redactor: Redacts | None = None, progress: Progress | None = None
+) -> Version:
     """Build a version under ``root``, or give the one there already is of the same records and recipe.
 
     See :func:`build` for what is raised.
     """
-    return build(store, recipe, root, progress=progress).version
+    return build(store, recipe, root, redactor=redactor, progress=progress).version
 
 
-def build(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Built:
-    """Build a version under ``root``, and say whether it is new.
+def build(
+    store: Store,
+    recipe: Recipe,
+    root: Path,
+    *,
+    redactor: Redacts | None = None,
+    proposed_by: str = "",
+    progress: Progress | None = None,
+) -> Built:
+    """Build a version under ``root``, and say whether it is new. ``redactor`` applies the policy that the recipe asks for.
+
+    A new version is the current one of its name from then on; with ``proposed_by`` it waits for approval instead
+    (:mod:`tracemill.dataset.standing`).
 
     Raises RecipeError when the recipe cannot be hashed, DatasetError when another process builds this dataset, when a
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
     KeyboardInterrupt included, leaves it so that the next call goes on.
     """
+    recipe = pinned(recipe, redactor)
     recipe_hash = recipe.hash()
     folder = root / recipe.name
     with locked(folder, f"building {recipe.name}"):
-        return _Build(store, recipe, recipe_hash, folder, progress).run()
+        return _Build(store, recipe, recipe_hash, folder, redactor, proposed_by, progress).run()
 
 
 class _Build:
     """One build, under the lock of its dataset's folder."""
 
-    def __init__(self, store: Store, recipe: Recipe, recipe_hash: str, folder: Path, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recipe: Recipe,
+        recipe_hash: str,
+        folder: Path,
+        redactor: Redacts | None,
+        proposed_by: str,
+        progress: Progress | None,
+    ) -> None:
         self.store, self.recipe, self.recipe_hash, self.folder = store, recipe, recipe_hash, folder
+        self.redactor, self.proposed_by = redactor, proposed_by
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
@@ -118,7 +145,7 @@ class _Build:
                 resumed += 1
             else:
                 discard_pairs(self.work)
-                shard.read(self.store, self.recipe, attachments, self.held)
+                shard.read(self.store, self.recipe, attachments, self.held, self.redactor)
             if self.progress is not None:
                 self.progress("read records", shard.up_to, self.watermark)
         return resumed
@@ -187,7 +214,9 @@ class _Build:
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         turn_runs: list[Path] = []
         if self.recipe.reads_conversations():
-            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
+            turn_runs = make_turns(
+                self.work, ledger, parts, self.recipe, self.store, attachments, self.redactor, self.progress
+            )
         drawn = draw_splits(ledger, self.recipe)
         merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents)
         merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work) + turn_runs)
@@ -207,18 +236,22 @@ class _Build:
             files=sorted(merged.files, key=lambda file: file.path),
             shares=drawn.shares,
             features={feature.name: feature.column() for feature in map(find_feature, self.recipe.features)},
+            redaction=used(self.redactor),
             canaries=self._canaries(),
         )
+        documents = write_documents(output, self.work, manifest, parts, self.progress)
+        manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
 
     def _canaries(self) -> dict[str, tuple[int, int]]:
-        """What of invented people gets through the steps and signals of the recipe. None of it is kept."""
+        """What of invented people gets through redaction, steps and signals. None of it is kept."""
         if not self.recipe.canaries:
             return {}
 
         def through(canary: Interaction) -> list[Example]:
-            return [example for _, _, example in select(canary, NOTHING, self.recipe, lambda _: None).examples]
+            selected = select(canary, NOTHING, self.recipe, lambda _: None, self.redactor)
+            return [example for _, _, example in selected.examples]
 
         try:
             return measure(self.recipe.canaries, self.recipe.seed, through)
@@ -244,9 +277,26 @@ class _Build:
         for path in output.iterdir():
             path.chmod(0o444)
         sync_folder(output)
+        self._stand(place.name, [path.name for path in folders])
         output.rename(place)
         sync_folder(self.folder)
         return open_version(place)
+
+    def _stand(self, new: str, versions: list[str]) -> None:
+        """Note how the new version stands, before anybody can see it: a proposal must at no moment look like the current one.
+
+        A kill between this and the renaming leaves a note of a version that is not there, which stands for nothing and is
+        overwritten by the next build.
+        """
+        standing = read_standing(self.folder)
+        proposals = {name: proposal for name, proposal in standing.proposals.items() if name != new}
+        current = new
+        if self.proposed_by:
+            current = current_folder(self.folder, versions) or ""
+            proposals[new] = Proposal(
+                status="waiting", actor=self.proposed_by, proposed=now(), wanted=self.recipe.gates, base=current
+            )
+        write_standing(self.folder, Standing(current=current, proposals=proposals))
 
     def _clean_up(self) -> None:
         """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""
@@ -260,8 +310,13 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
 
 def _notes(merged: Merged, drawn: Drawn) -> list[str]:
     """Findings a reader should know, as sentences."""
+    augmented = (
+        [f"{merged.augmented} examples of train are augmented: made of others, and marked so."]
+        if merged.augmented
+        else []
+    )
     contradictions = [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]
-    return [*contradictions, *drawn.notes]
+    return [*augmented, *contradictions, *drawn.notes]

@@ -24,6 +24,7 @@ from tracemill.core.examples import (
 )
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.steps import Progress
+from tracemill.dataset.augmented import TRAIN
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import REPEATS, Ledger
 from tracemill.dataset.pairs import uncompared
@@ -54,6 +55,7 @@ class Merged:
     contradictions: Counter[str] = field(default_factory=Counter)
     records: int = 0
     notes: list[str] = field(default_factory=list)
+    augmented: int = 0
 
 
 @dataclass
@@ -113,6 +115,7 @@ class Merge:
                 line = self._weights.weigh(file.path.name, line, numbers)
             file.write_line(line)
             self.merged.examples.setdefault(split, Counter())[tag] += 1
+            self.merged.augmented += all(draft.augmented for draft in drafts)
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
             if (opposed := drafts[0].opposed) is not None:
@@ -141,9 +144,17 @@ class Merge:
             ):  # a comparison of trials has two owners and stands
                 fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
-            if (split := self.ledger.split(numbers[0])) is not None:
-                standing.setdefault(split, []).append(draft)
-        return standing
+            split = self.ledger.split(numbers[0])
+            if split is None:
+                continue
+            if draft.augmented and split != TRAIN:
+                self.merged.drops["augmented.not_train"] += 1
+                continue
+            standing.setdefault(split, []).append(draft)
+        recorded = {split: drafts for split, drafts in standing.items() if not all(one.augmented for one in drafts)}
+        if recorded and len(recorded) < len(standing):  # what was made does not displace what was recorded
+            self.merged.drops["augmented.recorded_elsewhere"] += 1
+        return recorded or standing
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
         if len(kept) > 1:
@@ -175,7 +186,9 @@ class Merge:
                     fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
                 for record_id in row.executed:
                     fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
-                self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
+                self.merged.changes.update(
+                    reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes
+                )
                 number += 1
         for record_id, reason in self.unmatched.items():
             fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
@@ -200,7 +213,7 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     """One row of all drafts of one content in one split: its sources and line."""
     if len(drafts) == 1:
         return drafts[0].sources, drafts[0].line
-    examples = sorted((decode_line(draft.line) for draft in drafts), key=lambda example: example.sources)
+    examples = sorted((decode_line(draft.line) for draft in drafts), key=_recorded_first)
     combined = msgspec.structs.replace(
         examples[0],
         sources=sorted({source for example in examples for source in example.sources}),
@@ -209,6 +222,12 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     if isinstance(combined, (PreferenceExample, TrajectoryPreference)):
         combined = msgspec.structs.replace(combined, pairs=sorted(set(_pairs(examples))))
     return combined.sources, encode_line(combined)
+
+
+def _recorded_first(example: Example) -> tuple[bool, list[str], str]:
+    """What was recorded before what was made of something else; the same content is one row, and that is its kind."""
+    mark = example.augmented
+    return mark is not None, example.sources, "" if mark is None else mark.source + mark.operation
 
 
 def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:

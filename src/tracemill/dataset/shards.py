@@ -24,6 +24,7 @@ from tracemill.core.records import Interaction
 from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.identity import example_tag, opposition
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.rows import encode_line
 from tracemill.dataset.select import Columns, Selected, select
 from tracemill.dataset.signals.trials import Trial
@@ -42,7 +43,8 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """An example on its way into a version: its line, and what the merge decides by.
 
     ``owners`` are the interactions it was made of, each as (shard, place in the shard). ``side`` of ``opposed`` is what
-    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call.
+    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call,
+    an ``augmented`` one in every split but ``train``.
     """
 
     owners: list[tuple[int, int]]
@@ -53,6 +55,7 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     opposed: bytes | None
     side: int
     line: bytes
+    augmented: bool = False
 
 
 class Pattern(msgspec.Struct, array_like=True, frozen=True):
@@ -114,6 +117,7 @@ def add_draft(
         opposed=None if opposed is None else opposed[0],
         side=0 if opposed is None else opposed[1],
         line=encode_line(example),
+        augmented=example.augmented is not None,
     )
     runs.add(key, _encode(draft))
     return key
@@ -177,7 +181,14 @@ class Shard:
         for path in (*self.work.glob(f"{self.stem}.*"), *self.work.glob(f"{self.stem}-turns.*")):
             path.unlink()
 
-    def read(self, store: Store, recipe: Recipe, attachments: Attachments, held: Consents) -> None:
+    def read(
+        self,
+        store: Store,
+        recipe: Recipe,
+        attachments: Attachments,
+        held: Consents,
+        redactor: Redacts | None = None,
+    ) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
@@ -187,7 +198,7 @@ class Shard:
             with WholeFile(self.trials_path) as trials, WholeFile(self.patterns_path) as patterns:
                 files = _Files(runs, columns, trials, patterns, turns)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
-                    self._read_one(place, record, attached, recipe, held, store, files)
+                    self._read_one(place, record, attached, recipe, held, store, files, redactor)
             runs.close()
             turns.close()
             sync_folder(self.work)
@@ -202,12 +213,13 @@ class Shard:
         held: Consents,
         store: Store,
         files: _Files,
+        redactor: Redacts | None,
     ) -> None:
         if held.denies(record):
             ids, executed = list(attached.ids()), list(attached.executed())
             selected = Selected(Columns(id=record.id, attached=ids, executed=executed, dropped=held.reason))
         else:
-            selected = select(record, attached, recipe, store.get)
+            selected = select(record, attached, recipe, store.get, redactor)
         for signal, whole, example in selected.examples:
             add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
         row = selected.columns

@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.records import Interaction
-from tracemill.core.steps import Drop, Progress
+from tracemill.core.steps import Progress
 from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.select import prepare
 from tracemill.dataset.shards import Shard, add_draft
 from tracemill.dataset.signals.parts import prompt_and_answer
@@ -42,13 +43,14 @@ def make_turns(
     recipe: Recipe,
     store: Store,
     attachments: Attachments,
+    redactor: Redacts | None,
     progress: Progress | None,
 ) -> list[Path]:
     """Write the drafts of all conversations; gives their runs. Marks in the ledger whose answer was compared."""
     for path in work.glob(f"{_STEM}.*"):
         path.unlink()
     runs = RunWriter(work, _STEM)
-    read = _Reader(store, recipe, attachments)
+    read = _Reader(store, recipe, attachments, redactor)
     done = 0
     for turns in _conversations(work, shards):
         if "regenerations" in recipe.signals:
@@ -86,9 +88,10 @@ def _conversations(work: Path, shards: Sequence[Shard]) -> Iterator[list[Turn]]:
 
 
 class _Reader:
-    """Interactions as the signals see them: after the recipe's steps. The last ones read are kept."""
+    """Interactions as the signals see them: redacted, and after the recipe's steps. The last ones read are kept."""
 
-    def __init__(self, store: Store, recipe: Recipe, attachments: Attachments) -> None:
+    def __init__(self, store: Store, recipe: Recipe, attachments: Attachments, redactor: Redacts | None) -> None:
+        self._redactor = redactor
         self._store, self._recipe, self._attachments = store, recipe, attachments
         self._last: dict[str, Interaction | None] = {}
 
@@ -104,5 +107,5 @@ class _Reader:
         if not isinstance(record, Interaction):
             return None
         (attached,) = self._attachments.of_batch(self._store, [record_id])
-        prepared = prepare(record, attached, self._recipe)
-        return None if isinstance(prepared, Drop) else prepared[0]
+        prepared = prepare(record, attached, self._recipe, self._store.get, self._redactor)
+        return prepared.interaction if prepared.dropped is None else None

@@ -43,6 +43,7 @@ from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.consent import read_consents
 from tracemill.privacy.erase import RECEIPTS, Found, receipt_holds
 from tracemill.privacy.signing import Signer, load_signer
+from tracemill.quality.judge_client import Pace
 from tracemill.sdk.delivery import Delivered, Delivery, delivered
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
@@ -54,8 +55,10 @@ from tracemill.store.tiered import TieredStore, open_store
 from tracemill.workspace.certifying import Certifying
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
+from tracemill.workspace.judging import JudgeReport, Judging
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
 from tracemill.workspace.mining import add_patterns
+from tracemill.workspace.proposing import Proposed, Proposing
 from tracemill.workspace.redacting import Redacting
 
 
@@ -234,6 +237,20 @@ class Workspace:
         """See :mod:`tracemill.insight.health`."""
         return examine(self.path, self.store, verify=verify)
 
+    def judge(
+        self,
+        *,
+        platform: str | None = None,
+        pairs: bool = False,
+        pace: Pace | None = None,
+        workers: int = 4,
+        progress: Progress | None = None,
+    ) -> JudgeReport:
+        """Have a language model judge what is stored; see :mod:`tracemill.workspace.judging`. Noted in the audit log."""
+        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers)
+        self.audit("quality.judge", judging.client.host, model=judging.client.model, pairs=pairs)
+        return judging.run(platform=platform, pairs=pairs, progress=progress)
+
     def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
         """The newest refused items."""
         return self.store.quarantined(limit)
@@ -247,20 +264,39 @@ class Workspace:
 
     def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
-        chosen = self.consenting.recipe(recipe or default_recipe())
+        chosen = self._taken(recipe or default_recipe())
+        redactor = self.redacting.of_recipe(chosen)
+        built = build(self.store, chosen, self.dataset_root, redactor=redactor, progress=progress)
+        add_patterns(self.store, built.version, chosen, progress)
+        return built
+
+    def _taken(self, recipe: Recipe) -> Recipe:
+        """A recipe that reads nothing older than retention lets it, under the consent that holds here."""
+        chosen = self.consenting.recipe(recipe)
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
-        built = build(self.store, chosen, self.dataset_root, progress=progress)
-        add_patterns(self.store, built.version, chosen, progress)
-        return built
+        return chosen
+
+    @cached_property
+    def proposing(self) -> Proposing:
+        """Proposals, approvals and rollbacks of dataset versions."""
+        return Proposing(self.store, self.dataset_root, self.audit)
+
+    def propose_dataset(
+        self, recipe: Recipe | None = None, *, actor: str = "", progress: Progress | None = None
+    ) -> Proposed:
+        """Build a version that waits for approval; see :meth:`tracemill.workspace.proposing.Proposing.propose`."""
+        chosen = self._taken(recipe or default_recipe())
+        redactor = self.redacting.of_recipe(chosen)
+        return self.proposing.propose(chosen, actor=actor or local_actor(), redactor=redactor, progress=progress)
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
         return list_versions(self.dataset_root, name)
 
     def dataset(self, reference: str) -> Version:
-        """The version of ``name@v3``, or the newest of ``name``. Raises DatasetError when there is none."""
+        """The version of ``name@v3``, or the current one of ``name``. Raises DatasetError when there is none."""
         if not reference:
             raise DatasetError("no dataset is named", hint="Give a name, or name@v1.")
         return find_version(self.dataset_root, reference)
@@ -338,7 +374,7 @@ class Workspace:
     def erasing(self) -> Erasing:
         """Erasure over this workspace."""
         log, withdrawn = self.audit_log, self.consenting.withdrawn
-        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn)
+        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn, self.redacting)
 
     @cached_property
     def consenting(self) -> Consenting:
@@ -348,8 +384,8 @@ class Workspace:
     @cached_property
     def certifying(self) -> Certifying:
         """Certificates of dataset versions."""
-        log, signer, policy = self.audit_log, self.signer, self.redacting.stored
-        return Certifying(self.dataset_root, self.store, log, signer, self.consenting, policy)
+        log, signer = self.audit_log, self.signer
+        return Certifying(self.dataset_root, self.store, log, signer, self.consenting, self.redacting)
 
     def archive(
         self,
@@ -432,9 +468,12 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation":
-            value = self.redacting.link(value)
-        return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
+        actor = actor or local_actor()
+        if kind == "conversation" and (stored := self.redacting.link(value)) != value:
+            # under its own id it may lie in a spool, or in the store from before redaction
+            self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+            value = stored
+        return self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
         """A person given by the id the application knows, or by their pseudonym."""

@@ -16,6 +16,7 @@ from tracemill.privacy.consent import Consents, read_consents
 from tracemill.privacy.signing import Signer
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.consenting import Consenting
+from tracemill.workspace.redacting import Redacting
 
 
 class Certifying:
@@ -28,10 +29,10 @@ class Certifying:
         log: AuditLog,
         signer: Signer,
         consenting: Consenting,
-        policy: Policy | None,
+        redacting: Redacting,
     ) -> None:
         self._root, self._store, self._log, self._signer = root, store, log, signer
-        self._consenting, self._policy = consenting, policy
+        self._consenting, self._redacting = consenting, redacting
 
     def certify(
         self,
@@ -45,7 +46,8 @@ class Certifying:
     ) -> Certificate:
         """Look at a version, write and give its signed certificate. ``evaluations`` are files of evaluation sets.
 
-        Raises DatasetError, SourceError for a file that is no evaluation set, SettingError where NumPy is not installed.
+        Raises DatasetError, SourceError for a file that is no evaluation set, SettingError where NumPy is not installed or
+        the policy that the version was redacted by was changed since.
         """
         _need_numpy()
         from tracemill.dataset.certificate import COLUMNS, Asked, certify  # noqa: PLC0415 - heavy, and an optional part
@@ -55,7 +57,7 @@ class Certifying:
         asked = Asked(
             held=self._held(version),
             evaluations=[read_evaluation(path) for path in evaluations],
-            policy=self._policy,
+            policy=self._policy(version),
             k=k,
             columns=tuple(columns) or COLUMNS,
         )
@@ -89,6 +91,11 @@ class Certifying:
 
         version = find_version(self._root, reference)
         return anonymity(version, self._store, tuple(columns) or COLUMNS, k)
+
+    def _policy(self, version: Version) -> Policy | None:
+        """What its rows were redacted by: at the build, else before they were stored. Raises SettingError."""
+        reference: str | None = version.manifest.recipe.get("redaction")
+        return self._redacting.policies.find(reference) if reference else self._redacting.stored
 
     def _held(self, version: Version) -> Consents:
         plain = version.manifest.recipe
