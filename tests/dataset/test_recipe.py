@@ -11,7 +11,9 @@ import pytest
 
 from tests.dataset.test_steps import drop_all
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.augmented import Augmentation
 from tracemill.dataset.recipe import Recipe, Source, default_recipe, load_recipe, parse_recipe
+from tracemill.dataset.splitting import Splitting
 from tracemill.dataset.steps import MaximumMessages, WellFormed
 from tracemill.feedback.attach import Scale
 
@@ -82,8 +84,14 @@ def test_every_field_counts_in_the_hash() -> None:
         {"license": "mit"},
         {"intended_uses": ("x",)},
         {"forbidden_uses": ("x",)},
+        {"splitting": Splitting(group=("conversation",))},
+        {"features": ("turns",)},
+        {"weights": "confidence"},
+        {"half_life_days": 30.0},
+        {"package": "quality"},
         {"purpose": "share"},
         {"consent_default": "denied"},
+        {"augment": Augmentation(operations=("swap",))},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__) - {"gates"}
     hashes = [Recipe(**fields).hash() for fields in changed]
