@@ -89,16 +89,9 @@ def select(
     changes: list[str] = []
     prepared = prepare(interaction, attached, recipe, changes)
     if isinstance(prepared, StepDrop):
-        return Selected(
-            Columns(
-                id=interaction.id,
-                attached=ids,
-                executed=executed,
-                dropped=prepared.reason,
-                changes=changes,
-                facts=facts_of(interaction, interaction, attached, recipe.scales, prepared.step),
-            )
-        )
+        facts = facts_of(interaction, interaction, attached, recipe.scales, prepared.step)
+        read = Columns(id=interaction.id, attached=ids, executed=executed, changes=changes, facts=facts)
+        return Selected(msgspec.structs.replace(read, dropped=prepared.reason))
     current, _ = prepared
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
