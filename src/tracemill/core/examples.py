@@ -241,7 +241,15 @@ class SplitShare(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     strata: dict[str, int] = {}
 
 
-class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RedactionUsed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The policy by which a version's records were redacted when it was built; ``digest`` stands for all it says."""
+
+    policy: str
+    version: int
+    digest: str
+
+
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a dataset version is and came from. A pure function of the recipe and the records: no time, place or host.
 
     So equal records and an equal recipe give equal bytes in every workspace; what differs (when, the version's number,
@@ -251,8 +259,9 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lists them (one :class:`Fate` a line). ``groups`` counts the sets of records that no split may part. ``examples``
     counts rows by split and example type; ``drops`` counts records and examples left out, by stage and reason;
     ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader should know (contradicting
-    preferences, for one). ``shares`` says what each split got, ``features`` what the rows' feature columns mean. ``documents``
-    are files that say what the version is (:mod:`tracemill.dataset.documents`).
+    preferences, for one). ``shares`` says what each split got, ``features`` what the rows' feature columns mean.
+    ``documents`` are files that say what the version is (:mod:`tracemill.dataset.documents`). ``redaction`` is the policy that
+    was applied at build; ``changes`` counts under ``privacy.`` and the kind in how many interactions it replaced something.
     """
 
     manifest_version: int
@@ -271,6 +280,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shares: dict[str, SplitShare] = {}
     features: dict[str, FeatureColumn] = {}
     documents: list[DatasetFile] = []
+    redaction: RedactionUsed | None = None
 
 
 class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from tracemill.dataset.merge import FATES, Merge, Merged
 from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts, pinned, used
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
@@ -51,18 +52,26 @@ class Built:
     new: bool
 
 
-def build_version(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Version:
+def build_version(
+    store: Store, recipe: Recipe, root: Path, *, redactor: Redacts | None = None, progress: Progress | None = None
+) -> Version:
     """Build a version under ``root``, or give the one there already is of the same records and recipe.
 
     See :func:`build` for what is raised.
     """
-    return build(store, recipe, root, progress=progress).version
+    return build(store, recipe, root, redactor=redactor, progress=progress).version
 
 
 def build(
-    store: Store, recipe: Recipe, root: Path, *, proposed_by: str = "", progress: Progress | None = None
+    store: Store,
+    recipe: Recipe,
+    root: Path,
+    *,
+    redactor: Redacts | None = None,
+    proposed_by: str = "",
+    progress: Progress | None = None,
 ) -> Built:
-    """Build a version under ``root``, and say whether it is new.
+    """Build a version under ``root``, and say whether it is new. ``redactor`` applies the policy that the recipe asks for.
 
     A new version is the current one of its name from then on; with ``proposed_by`` it waits for approval instead
     (:mod:`tracemill.dataset.standing`).
@@ -71,10 +80,11 @@ def build(
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
     KeyboardInterrupt included, leaves it so that the next call goes on.
     """
+    recipe = pinned(recipe, redactor)
     recipe_hash = recipe.hash()
     folder = root / recipe.name
     with locked(folder, f"building {recipe.name}"):
-        return _Build(store, recipe, recipe_hash, folder, proposed_by, progress).run()
+        return _Build(store, recipe, recipe_hash, folder, redactor, proposed_by, progress).run()
 
 
 class _Build:
@@ -86,11 +96,12 @@ class _Build:
         recipe: Recipe,
         recipe_hash: str,
         folder: Path,
+        redactor: Redacts | None,
         proposed_by: str,
         progress: Progress | None,
     ) -> None:
         self.store, self.recipe, self.recipe_hash, self.folder = store, recipe, recipe_hash, folder
-        self.proposed_by = proposed_by
+        self.redactor, self.proposed_by = redactor, proposed_by
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
@@ -131,7 +142,7 @@ class _Build:
                 resumed += 1
             else:
                 discard_pairs(self.work)
-                shard.read(self.store, self.recipe, attachments, self.held)
+                shard.read(self.store, self.recipe, attachments, self.held, self.redactor)
             if self.progress is not None:
                 self.progress("read records", shard.up_to, self.watermark)
         return resumed
@@ -200,7 +211,9 @@ class _Build:
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         turn_runs: list[Path] = []
         if self.recipe.reads_conversations():
-            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
+            turn_runs = make_turns(
+                self.work, ledger, parts, self.recipe, self.store, attachments, self.redactor, self.progress
+            )
         drawn = draw_splits(ledger, self.recipe)
         merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents)
         merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work) + turn_runs)
@@ -220,6 +233,7 @@ class _Build:
             files=sorted(merged.files, key=lambda file: file.path),
             shares=drawn.shares,
             features={feature.name: feature.column() for feature in map(find_feature, self.recipe.features)},
+            redaction=used(self.redactor),
         )
         documents = write_documents(output, self.work, manifest, parts, self.progress)
         manifest = msgspec.structs.replace(manifest, documents=documents)

@@ -186,7 +186,9 @@ class Merge:
                     fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
                 for record_id in row.executed:
                     fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
-                self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
+                self.merged.changes.update(
+                    reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes
+                )
                 number += 1
         for record_id, reason in self.unmatched.items():
             fates.add(id_bytes(record_id), _encode(["unmatched", reason]))

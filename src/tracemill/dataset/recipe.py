@@ -133,12 +133,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :mod:`tracemill.dataset.weights`. ``split`` gives the share of each split, by sets of records that belong together,
     ``splitting`` how they are put there, and ``seed`` draws them; for ``k_fold`` the splits are the folds, ``fold_1`` and so
     on. ``features`` are computed of every interaction and stand beside its examples (:mod:`tracemill.dataset.features`).
+    ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
     ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
     nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
-    ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
-    ``license`` (an SPDX identifier or a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a version
-    say of its use. ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a version and
-    not what it is.
+    ``license`` (an SPDX identifier or a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a
+    version say of its use. ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a
+    version and not what it is.
+    ``redaction`` names the policy that is applied before steps and signals (see :mod:`tracemill.privacy.policies`); without
+    one it is the policy of the purpose, and an empty text means none.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -166,6 +168,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     intended_uses: tuple[str, ...] = ()
     forbidden_uses: tuple[str, ...] = ()
     gates: Gates = Gates()
+    redaction: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -285,14 +288,14 @@ def parse_recipe(content: Any) -> Recipe:
             key: _moment(value, f"source.{key}") if key in ("since", "until") else value
             for key, value in source.items()
         }
-    if isinstance(gates := values.get("gates"), dict):
-        _check_keys(gates, Gates.__struct_fields__, "gates.")
     if isinstance(split := values.get("split"), dict) and is_long_form(split):
         _check_keys(split, SPLIT_KEYS, "split.")
         values.update(_parse_long_split(split))
     if isinstance(features := values.get("features"), list):
         named = [name for name in features if isinstance(name, str) and ":" not in name]
         _check_keys(named, FEATURES, "features: ", what="feature")
+    if isinstance(gates := values.get("gates"), dict):
+        _check_keys(gates, Gates.__struct_fields__, "gates.")
     if isinstance(scales := values.get("scales"), dict):
         for name, scale in scales.items():
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tracemill.core.errors import DatasetError
+from tracemill.core.errors import DatasetError, RecordError
 from tracemill.core.examples import Example, FeatureValue, SupervisedExample
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import trajectory
@@ -21,6 +21,7 @@ from tracemill.dataset.facts import Facts, facts_of
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.observe import observe
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.redaction import Redacts, redacted
 from tracemill.dataset.rules import Rule, judge_quality
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR, CHEAPER, SUCCESS_FLAG
 from tracemill.dataset.signals.regenerations import Turn, turn_of
@@ -82,17 +83,31 @@ class Selected:
 
 
 def select(
-    interaction: Interaction, attached: Attached, recipe: Recipe, get: Callable[[str], AnyRecord | None]
+    interaction: Interaction,
+    attached: Attached,
+    recipe: Recipe,
+    get: Callable[[str], AnyRecord | None],
+    redactor: Redacts | None = None,
 ) -> Selected:
-    """Run the recipe's steps and signals over one interaction. Raises DatasetError when a step fails."""
+    """Run the recipe's steps and signals over one interaction, redacted first where there is a redactor.
+
+    What cannot be redacted is dropped (``redaction_failed``). Raises DatasetError when a step fails.
+    """
     ids, executed = list(attached.ids()), list(attached.executed())
-    changes: list[str] = []
-    prepared = prepare(interaction, attached, recipe, changes)
-    if isinstance(prepared, StepDrop):
-        facts = facts_of(interaction, interaction, attached, recipe.scales, prepared.step)
-        read = Columns(id=interaction.id, attached=ids, executed=executed, changes=changes, facts=facts)
-        return Selected(msgspec.structs.replace(read, dropped=prepared.reason))
-    current, _ = prepared
+    prepared = prepare(interaction, attached, recipe, get, redactor)
+    current, changes = prepared.interaction, prepared.changes
+    if prepared.dropped is not None:
+        facts = facts_of(interaction, current, attached, recipe.scales, prepared.step)
+        dropped = Columns(
+            id=interaction.id,
+            attached=ids,
+            executed=executed,
+            dropped=prepared.dropped,
+            changes=changes,
+            facts=facts,
+        )
+        return Selected(dropped)
+    attached, get = prepared.attached, prepared.get
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
     if recipe.package is not None:
@@ -125,7 +140,8 @@ def select(
         changes=changes,
         left_out=left_out,
         groups=observed.groups,
-        spine=b"".join(spine(current)),
+        # which call repeats which shows in what was said, not in what became of the same name in two of them
+        spine=b"".join(spine(current if redactor is None else interaction)),
         turn=selected.turn is not None,
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
@@ -138,29 +154,46 @@ def select(
 
 
 @dataclass(frozen=True, slots=True)
-class StepDrop(Drop):
-    """A step's drop, and the number of the step in the recipe."""
+class Prepared:
+    """An interaction after redaction and a recipe's steps, with what belongs to it, and why it was changed.
 
-    step: int
+    ``dropped`` is why the step at place ``step`` dropped it (-1: before the steps), if something did.
+    """
+
+    interaction: Interaction
+    attached: Attached
+    get: Callable[[str], AnyRecord | None]
+    changes: list[str]
+    dropped: str | None = None
+    step: int = -1
 
 
 def prepare(
-    interaction: Interaction, attached: Attached, recipe: Recipe, changes: list[str] | None = None
-) -> tuple[Interaction, list[str]] | StepDrop:
-    """An interaction after the recipe's steps, and why they changed it (added to ``changes``); or why one dropped it.
+    interaction: Interaction,
+    attached: Attached,
+    recipe: Recipe,
+    get: Callable[[str], AnyRecord | None],
+    redactor: Redacts | None = None,
+) -> Prepared:
+    """Redact an interaction where there is a redactor, and run the recipe's steps over it.
 
-    Raises DatasetError when a step fails.
+    What cannot be redacted is dropped (``redaction_failed``). Raises DatasetError when a step fails.
     """
-    changes = [] if changes is None else changes
+    changes: list[str] = []
     current = interaction
+    if redactor is not None:
+        try:
+            current, attached, get, changes = redacted(redactor, interaction, attached, get)
+        except RecordError:
+            return Prepared(interaction, attached, get, changes, "redaction_failed")
     for number, step in enumerate(recipe.steps):
         verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
-            return StepDrop(verdict.reason, number)
+            return Prepared(current, attached, get, changes, verdict.reason, number)
         if isinstance(verdict, Change):
             current = verdict.value
             changes.append(verdict.reason)
-    return current, changes
+    return Prepared(current, attached, get, changes)
 
 
 def _run(step: InteractionStep, interaction: Interaction, attached: Attached) -> Keep | Drop | Change[Interaction]:

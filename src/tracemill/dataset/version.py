@@ -87,13 +87,13 @@ class Version:
         except (OSError, msgspec.MsgspecError) as error:
             raise DatasetError(f"{self.reference}: {BUILD} cannot be read: {error}") from error
 
-    def listed(self) -> list[DatasetFile]:
-        """Every file its manifest names: rows, fates, documents. None of them is there any more once it was erased."""
-        return [*self.manifest.files, *self.manifest.documents]
-
     def shares(self) -> dict[str, float]:
         """The splits its recipe names and their shares; also of those that got no example."""
         return dict(self.manifest.recipe.get("split", {}))
+
+    def listed(self) -> list[DatasetFile]:
+        """Every file its manifest names: rows, fates, documents. None of them is there any more once it was erased."""
+        return [*self.manifest.files, *self.manifest.documents]
 
     def splits(self) -> list[str]:
         """The splits that have examples, in alphabetical order."""

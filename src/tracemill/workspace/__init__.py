@@ -264,7 +264,8 @@ class Workspace:
     def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
         chosen = self._taken(recipe or default_recipe())
-        built = build(self.store, chosen, self.dataset_root, progress=progress)
+        redactor = self.redacting.of_recipe(chosen)
+        built = build(self.store, chosen, self.dataset_root, redactor=redactor, progress=progress)
         add_patterns(self.store, built.version, chosen, progress)
         return built
 
@@ -286,9 +287,8 @@ class Workspace:
     ) -> Proposed:
         """Build a version that waits for approval; see :meth:`tracemill.workspace.proposing.Proposing.propose`."""
         chosen = self._taken(recipe or default_recipe())
-        proposed = self.proposing.propose(chosen, actor=actor or local_actor(), progress=progress)
-        add_patterns(self.store, proposed.version, chosen, progress)
-        return proposed
+        redactor = self.redacting.of_recipe(chosen)
+        return self.proposing.propose(chosen, actor=actor or local_actor(), redactor=redactor, progress=progress)
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
@@ -373,7 +373,7 @@ class Workspace:
     def erasing(self) -> Erasing:
         """Erasure over this workspace."""
         log, withdrawn = self.audit_log, self.consenting.withdrawn
-        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn)
+        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn, self.redacting)
 
     @cached_property
     def consenting(self) -> Consenting:
@@ -461,9 +461,12 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation":
-            value = self.redacting.link(value)
-        return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
+        actor = actor or local_actor()
+        if kind == "conversation" and (stored := self.redacting.link(value)) != value:
+            # under its own id it may lie in a spool, or in the store from before redaction
+            self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+            value = stored
+        return self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
         """A person given by the id the application knows, or by their pseudonym."""

@@ -39,6 +39,7 @@ from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.judging import JudgePlace
+from tracemill.workspace.redacting import Redacting
 
 
 class Erasing:
@@ -52,9 +53,11 @@ class Erasing:
         log: AuditLog,
         signer: Signer,
         withdrawn: Callable[[Version], Mapping[str, str]],
+        redacting: Redacting,
     ) -> None:
         self._withdrawn = withdrawn
         self._path, self._settings, self._store = path, settings, store
+        self._redacting = redacting
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
         self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
@@ -71,7 +74,8 @@ class Erasing:
             "Lightspeed feedback": Path(collected.feedback_storage) if collected.feedback_storage else None,
             "Gepeto files": Path(settings.gepeto_path) if settings.gepeto_path else None,
         }
-        files = [FilesPlace(name, folder) for name, folder in folders.items() if folder is not None]
+        take_off = self._store.gateway.veil.take_off
+        files = [FilesPlace(name, folder, take_off) for name, folder in folders.items() if folder is not None]
         datasets = self._datasets
         return [
             SpoolPlace(path),
@@ -161,7 +165,8 @@ class Erasing:
                 continue
             try:
                 recipe = recorded_recipe(version.manifest.recipe, version.manifest.recipe_hash)
-                made = build(self._store, recipe, self._datasets, progress=progress)
+                redactor = self._redacting.of_recipe(recipe)
+                made = build(self._store, recipe, self._datasets, redactor=redactor, progress=progress)
             except TracemillError as error:
                 self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue

@@ -20,6 +20,7 @@ from tracemill.dataset.build import build
 from tracemill.dataset.diff import Changes, OnRow, compare
 from tracemill.dataset.gates import check_certificate, check_lost, check_rows, check_version
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.standing import Gate, Gates, Proposal, Standing, change_standing, current_folder, read_standing
 from tracemill.dataset.version import TOMBSTONE, Version, find_version, open_version, version_folders
 from tracemill.export.readable import check_export, usual_formats
@@ -49,13 +50,15 @@ class Proposing:
     def __init__(self, store: Store, root: Path, audit: Audit) -> None:
         self._store, self._root, self._audit = store, root, audit
 
-    def propose(self, recipe: Recipe, *, actor: str, progress: Progress | None = None) -> Proposed:
+    def propose(
+        self, recipe: Recipe, *, actor: str, redactor: Redacts | None = None, progress: Progress | None = None
+    ) -> Proposed:
         """Build a version that waits for approval, and check its gates.
 
         A version of the same records and recipe that is there already is proposed again, be it one that was refused. Raises
         ProposalError when it is the current one, and as :func:`tracemill.dataset.build.build`.
         """
-        built = build(self._store, recipe, self._root, proposed_by=actor, progress=progress)
+        built = build(self._store, recipe, self._root, redactor=redactor, proposed_by=actor, progress=progress)
         version = built.version
         base = self._base(version)
         if not built.new:
