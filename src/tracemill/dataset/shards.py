@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.codec import decode, encode
-from tracemill.core.examples import Example
+from tracemill.core.examples import Example, FeatureValue
 from tracemill.core.ids import id_bytes
 from tracemill.core.records import Interaction
 from tracemill.dataset.files import WholeFile, sync_folder
@@ -73,6 +73,7 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
     score_sources: list[str]
     confidence: float
     human: bool
+    features: dict[str, FeatureValue] = {}
 
     @classmethod
     def of(cls, trial: Trial) -> StoredTrial:
@@ -85,12 +86,12 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
             response=whole.response,
             tools=whole.tools,
         )
-        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human)
+        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human, trial.features)
 
     def trial(self) -> Trial:
         interaction = decode(self.interaction)
         assert isinstance(interaction, Interaction)
-        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human)
+        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human, self.features)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -134,6 +135,7 @@ class _Files:
     columns: WholeFile
     trials: WholeFile
     patterns: WholeFile
+    turns: RunWriter
 
 
 class Shard:
@@ -151,6 +153,10 @@ class Shard:
     def runs(self) -> list[Path]:
         """The runs of drafts it left."""
         return sorted(self.work.glob(f"{self.stem}.*.run"))
+
+    def turn_runs(self) -> list[Path]:
+        """The runs of turns it left, by conversation; only for a recipe that compares them."""
+        return sorted(self.work.glob(f"{self.stem}-turns.*.run"))
 
     def columns(self) -> Iterator[Columns]:
         """The columns of its interactions, in stored order."""
@@ -171,20 +177,22 @@ class Shard:
 
     def discard(self) -> None:
         """Remove what an unfinished or outdated run left."""
-        for path in self.work.glob(f"{self.stem}.*"):
+        for path in (*self.work.glob(f"{self.stem}.*"), *self.work.glob(f"{self.stem}-turns.*")):
             path.unlink()
 
     def read(self, store: Store, recipe: Recipe, attachments: Attachments, held: Consents) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
+        turns = RunWriter(self.work, f"{self.stem}-turns", sync=True)
         where = recipe.source.filter(after=self.after, up_to=self.up_to)
         with WholeFile(self.columns_path) as columns:
             with WholeFile(self.trials_path) as trials, WholeFile(self.patterns_path) as patterns:
-                files = _Files(runs, columns, trials, patterns)
+                files = _Files(runs, columns, trials, patterns, turns)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
                     self._read_one(place, record, attached, recipe, held, store, files)
             runs.close()
+            turns.close()
             sync_folder(self.work)
         sync_folder(self.work)
 
@@ -214,6 +222,9 @@ class Shard:
             files.trials.write(stored)
         if selected.pattern is not None:
             _write_entry(files.patterns, _encode(Pattern(place, *selected.pattern)))
+        if selected.turn is not None:
+            turn = msgspec.structs.replace(selected.turn, owner=(self.number, place))
+            files.turns.add(turn.conversation, _encode(turn))
         _write_entry(files.columns, _encode(row))
 
     def trial(self, offset: int, length: int) -> Trial:

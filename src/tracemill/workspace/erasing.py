@@ -17,11 +17,11 @@ from tracemill.core.examples import ExportManifest, Tombstone
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
-from tracemill.dataset.erase import MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
+from tracemill.dataset.erase import EXPORT, MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import recorded_recipe
 from tracemill.dataset.version import TOMBSTONE, Version, list_versions
 from tracemill.export.places import external_exports
-from tracemill.export.write import EXPORT, export_version
+from tracemill.export.write import export_version
 from tracemill.feedback.cascade import belongings
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.erase import Eraser, Found
@@ -186,6 +186,8 @@ class Erasing:
                 old.format,
                 container=old.container,
                 shard_bytes=old.shard_bytes,
+                fold=old.fold,
+                columns=old.columns,
                 progress=progress,
                 withdrawn=self._withdrawn(version),
             )
