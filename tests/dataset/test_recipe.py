@@ -91,6 +91,8 @@ def test_every_field_counts_in_the_hash() -> None:
         {"forbidden_uses": ("x",)},
         {"purpose": "share"},
         {"consent_default": "denied"},
+        {"canaries": 3},
+        {"redaction": "mask"},
         {"augment": Augmentation(operations=("swap",))},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__) - {"gates"}

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import tracemill.cli.archive as archive
+import tracemill.cli.certificates as certificates
 import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
@@ -71,6 +72,9 @@ dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
+dataset.command()(certificates.certify)
+dataset.command()(certificates.certificate)
+dataset.command()(certificates.anonymity)
 dataset.command()(packages.packages)
 dataset.command()(versions.diff)
 dataset.command()(versions.history)

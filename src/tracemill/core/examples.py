@@ -262,6 +262,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     preferences, for one). ``shares`` says what each split got, ``features`` what the rows' feature columns mean.
     ``documents`` are files that say what the version is (:mod:`tracemill.dataset.documents`). ``redaction`` is the policy that
     was applied at build; ``changes`` counts under ``privacy.`` and the kind in how many interactions it replaced something.
+    ``canaries`` says by kind how many values of invented people got through the build, and how many were sent.
     """
 
     manifest_version: int
@@ -281,6 +282,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     features: dict[str, FeatureColumn] = {}
     documents: list[DatasetFile] = []
     redaction: RedactionUsed | None = None
+    canaries: dict[str, tuple[int, int]] = {}
 
 
 class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,8 +19,9 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
+from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Example, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
+from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
 from tracemill.dataset.documents.write import write_documents
 from tracemill.dataset.draw import Drawn, draw_splits
@@ -32,12 +33,14 @@ from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.redaction import Redacts, pinned, used
+from tracemill.dataset.select import select
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
-from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.attach import NOTHING, Attachments, attach
 from tracemill.feedback.executions import find_executions
+from tracemill.privacy.canaries import measure
 from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
@@ -231,11 +234,28 @@ class _Build:
             shares=drawn.shares,
             features={feature.name: feature.column() for feature in map(find_feature, self.recipe.features)},
             redaction=used(self.redactor),
+            canaries=self._canaries(),
         )
         documents = write_documents(output, self.work, manifest, parts, self.progress)
         manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
+
+    def _canaries(self) -> dict[str, tuple[int, int]]:
+        """What of invented people gets through redaction, steps and signals. None of it is kept."""
+        if not self.recipe.canaries:
+            return {}
+
+        def through(canary: Interaction) -> list[Example]:
+            selected = select(canary, NOTHING, self.recipe, lambda _: None, self.redactor)
+            return [example for _, _, example in selected.examples]
+
+        try:
+            return measure(self.recipe.canaries, self.recipe.seed, through)
+        except ImportError as error:
+            raise DatasetError(
+                f"canaries need {error.name}, which is not installed", hint="pip install 'tracemill[privacy]'"
+            ) from error
 
     def _publish(self, output: Path, manifest_sha256: str, resumed: int) -> Version:
         """Put the finished folder under its number. Until then nobody sees it, from then on it does not change."""

@@ -31,12 +31,15 @@ Known: TypeAlias = Callable[[Sequence[str]], set[str]]
 """Which of some record ids the store still has."""
 OnRow: TypeAlias = "Callable[[RowChange], None]"
 _SIGNALS = {
-    "supervised": ("supervised",),
-    "labelled": ("labelled",),
-    "preference": ("edits", "trials"),
+    "supervised": ("supervised", "recoveries", "rephrases"),
+    "labelled": ("labelled", "rephrases", "checks"),
+    "preference": ("edits", "trials", "regenerations", "rephrases", "overrides"),
     "trajectory_preference": ("trials",),
+    "action": ("actions", "decisions", "overrides"),
+    "reward": ("rewards",),
+    "retrieval": ("retrieval",),
 }
-"""Which signals may make rows of a type; of any other, all."""
+"""Which signals may make rows of a type; of any other type, all."""
 _FIRST = ("erased", "steps.", "not_read", "new_record", "feedback.")
 """Which of several sources' reasons is a row's, the first first; what signals say comes after these, ``changed`` last."""
 _KNOWN_AT_ONCE = 500

@@ -20,7 +20,7 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
 from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import PATTERNS, TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.version import CERTIFICATE, PATTERNS, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
@@ -95,6 +95,7 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
     for file in version.listed():
         (version.path / file.path).unlink(missing_ok=True)
     (version.path / PATTERNS).unlink(missing_ok=True)
+    (version.path / CERTIFICATE).unlink(missing_ok=True)  # of what is there no more
     return rows
 
 

@@ -32,6 +32,7 @@ from msgspec import Meta, Struct, field
 
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
+from tracemill.core.records import Purpose
 from tracemill.dataset.augmented import TRAIN, Augmentation
 from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
@@ -135,7 +136,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on. ``features`` are computed of every interaction and stand beside its examples (:mod:`tracemill.dataset.features`).
     ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
     ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
-    nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
+    nothing of it. ``canaries`` invented people are sent through the build to see what of them gets through
+    (:mod:`tracemill.privacy.canaries`); no row is theirs. With a ``package``, rows have its name as their ``training_type``
+    and say how the interaction went.
     ``license`` (an SPDX identifier or a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a
     version say of its use. ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a
     version and not what it is.
@@ -162,8 +165,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
     package: str | None = None
     augment: Augmentation | None = None
-    purpose: Literal["train", "evaluate", "share"] = "train"
+    purpose: Purpose = "train"
     consent_default: Default = "granted"
+    canaries: Annotated[int, Meta(ge=0, le=10_000)] = 0
     license: str = ""
     intended_uses: tuple[str, ...] = ()
     forbidden_uses: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 A version is a folder ``<root>/<name>/v<N>`` that never changes: ``manifest.json`` (what it is), ``<split>-<type>.jsonl``
 (the examples, sorted by id), ``fates.jsonl`` (what became of every record read), documents
-(:mod:`tracemill.dataset.documents`), ``build.json`` (when and from where).
+(:mod:`tracemill.dataset.documents`), ``build.json`` (when and from where). Beside them lies ``certificate.json`` once it was
+certified.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from tracemill.dataset.standing import current_folder
 MANIFEST = "manifest.json"
 BUILD = "build.json"
 TOMBSTONE = "tombstone.json"
+CERTIFICATE = "certificate.json"
 PATTERNS = "patterns.json"
 """Tool patterns of the records a package was made of, beside the manifest: numbers and names of tools."""
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
@@ -191,7 +193,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, PATTERNS, *(file.path for file in self.listed())}
+        known = {MANIFEST, BUILD, CERTIFICATE, PATTERNS, *(file.path for file in self.listed())}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )

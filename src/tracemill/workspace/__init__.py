@@ -52,6 +52,7 @@ from tracemill.store.base import Filter, QuarantinedItem
 from tracemill.store.erasing import put_hold
 from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
+from tracemill.workspace.certifying import Certifying
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
 from tracemill.workspace.judging import JudgeReport, Judging
@@ -379,6 +380,12 @@ class Workspace:
     def consenting(self) -> Consenting:
         """What people allow, and what they took back."""
         return Consenting(self.path, self.settings, self.store, self.audit_log)
+
+    @cached_property
+    def certifying(self) -> Certifying:
+        """Certificates of dataset versions."""
+        log, signer = self.audit_log, self.signer
+        return Certifying(self.dataset_root, self.store, log, signer, self.consenting, self.redacting)
 
     def archive(
         self,
