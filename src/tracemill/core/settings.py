@@ -292,6 +292,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     master_key: Annotated[
         str, _also("Key they are wrapped with, 64 hex digits. Empty: keys/master.key in the workspace.", secret=True)
     ] = ""
+    judge_url: Annotated[
+        str,
+        _also("Base URL of the OpenAI-compatible API that judges quality, with its `/v1`. Empty: nothing is judged."),
+    ] = ""
+    judge_model: Annotated[str, _also("Model that judges.")] = ""
+    judge_key: Annotated[str, _also("Key for that API.", secret=True)] = ""
+    judge_timeout_seconds: Annotated[float, Meta(gt=0), _also("Longest wait for an answer of the judge.")] = 120.0
     redaction: Annotated[
         str,
         _also(

@@ -24,14 +24,17 @@ from tracemill.core.examples import (
 )
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.steps import Progress
+from tracemill.dataset.augmented import TRAIN
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import REPEATS, Ledger
 from tracemill.dataset.pairs import uncompared
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
+from tracemill.dataset.seen import Seen
 from tracemill.dataset.shards import Draft, Shard, decode_draft
 from tracemill.dataset.sort import RunWriter, grouped, merge_runs
 from tracemill.dataset.split import precedence
+from tracemill.dataset.weights import Weights
 
 BOTH_SIDES = 3
 FATES = "fates.jsonl"
@@ -51,6 +54,8 @@ class Merged:
     changes: Counter[str] = field(default_factory=Counter)
     contradictions: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    notes: list[str] = field(default_factory=list)
+    augmented: int = 0
 
 
 @dataclass
@@ -72,10 +77,12 @@ class Merge:
 
     def run(self, runs: Sequence[Path]) -> Merged:
         """Write all rows and all fates."""
+        self._weights = Weights(self.recipe, self.ledger)
         fates = RunWriter(self.work, "fates")
         with ExitStack() as files:
             written = self._rows(runs, fates, files)
-        self.merged.files.extend(file.describe() for file in written)
+        self.merged.files.extend(self._weights.balance(self.output, [file.describe() for file in written]))
+        self.merged.notes.extend(self._weights.notes())
         self._note_records(fates)
         self._fates(fates.close())
         return self.merged
@@ -85,6 +92,7 @@ class Merge:
     def _rows(self, runs: Sequence[Path], fates: RunWriter, open_files: ExitStack) -> list[WholeFile]:
         files: dict[tuple[str, str], WholeFile] = {}
         rank = precedence(self.recipe.split)
+        seen = Seen(self.recipe.features, self.ledger, self.shards)
         sides: dict[bytes, int] = {}
         done = 0
         for key, payloads in grouped(merge_runs(runs, self.work, "drafts")):
@@ -93,6 +101,8 @@ class Merge:
                 continue
             split = min(by_split, key=rank.__getitem__)
             drafts = by_split.pop(split)
+            if seen:
+                drafts = [seen.completed(draft) for draft in drafts]
             sources, line = _combine(drafts)
             self._count_duplicates(drafts, by_split, fates)
             tag = drafts[0].type
@@ -100,8 +110,12 @@ class Merge:
             if file is None:
                 file = open_files.enter_context(WholeFile(self.output / f"{split}-{tag}.jsonl"))
                 files[split, tag] = file
+            if self._weights.active:
+                numbers = {self.ledger.number(owner) for draft in drafts for owner in draft.owners}
+                line = self._weights.weigh(file.path.name, line, numbers)
             file.write_line(line)
             self.merged.examples.setdefault(split, Counter())[tag] += 1
+            self.merged.augmented += all(draft.augmented for draft in drafts)
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
             if (opposed := drafts[0].opposed) is not None:
@@ -117,7 +131,7 @@ class Merge:
         return list(files.values())
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
-        """The drafts that stand, by split. Those that a later call repeats fall, and those of duplicate patterns."""
+        """The drafts that stand, by split. Those fall that a later call repeats, of duplicate patterns, and of no split."""
         standing: dict[str, list[Draft]] = {}
         for draft in drafts:
             numbers = [self.ledger.number(owner) for owner in draft.owners]
@@ -130,8 +144,17 @@ class Merge:
             ):  # a comparison of trials has two owners and stands
                 fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
-            standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
-        return standing
+            split = self.ledger.split(numbers[0])
+            if split is None:
+                continue
+            if draft.augmented and split != TRAIN:
+                self.merged.drops["augmented.not_train"] += 1
+                continue
+            standing.setdefault(split, []).append(draft)
+        recorded = {split: drafts for split, drafts in standing.items() if not all(one.augmented for one in drafts)}
+        if recorded and len(recorded) < len(standing):  # what was made does not displace what was recorded
+            self.merged.drops["augmented.recorded_elsewhere"] += 1
+        return recorded or standing
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
         if len(kept) > 1:
@@ -154,7 +177,11 @@ class Merge:
                 left_out = dict(row.left_out)
                 if number in trials:
                     left_out["trials"] = trials[number]
+                if row.turn and "regenerations" in self.recipe.signals and not self.ledger.compared[number]:
+                    left_out["regenerations"] = "not_answered_again"
                 fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
+                if row.dropped is None and self.ledger.split(number) is None:
+                    fates.add(id_bytes(row.id), _encode(["undrawn"]))
                 for record_id in row.attached:
                     fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
                 for record_id in row.executed:
@@ -186,7 +213,7 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     """One row of all drafts of one content in one split: its sources and line."""
     if len(drafts) == 1:
         return drafts[0].sources, drafts[0].line
-    examples = sorted((decode_line(draft.line) for draft in drafts), key=lambda example: example.sources)
+    examples = sorted((decode_line(draft.line) for draft in drafts), key=_recorded_first)
     combined = msgspec.structs.replace(
         examples[0],
         sources=sorted({source for example in examples for source in example.sources}),
@@ -195,6 +222,12 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     if isinstance(combined, (PreferenceExample, TrajectoryPreference)):
         combined = msgspec.structs.replace(combined, pairs=sorted(set(_pairs(examples))))
     return combined.sources, encode_line(combined)
+
+
+def _recorded_first(example: Example) -> tuple[bool, list[str], str]:
+    """What was recorded before what was made of something else; the same content is one row, and that is its kind."""
+    mark = example.augmented
+    return mark is not None, example.sources, "" if mark is None else mark.source + mark.operation
 
 
 def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
@@ -217,6 +250,8 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
             dropped = entry[1] if entry[1].startswith("consent.") else f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
             dropped = f"{entry[1]}.not_used"
+    if any(entry[0] == "undrawn" for entry in entries):
+        dropped, left_out = "split.straddles", {}
     return Fate(
         id=record_id,
         split=split,

@@ -1,6 +1,7 @@
 """Patterns across a build: which interactions say nearly what another says, known once all of them are read.
 
-The text to compare and the score to choose by are noted in a file of each shard while it is read; here they meet.
+The text to compare and the score to choose by are noted in a file of each shard while it is read; here they meet. A step
+leaves out what a better one stands for; a recipe that splits by near duplicates keeps them together.
 """
 
 from __future__ import annotations
@@ -53,11 +54,7 @@ def _index(
     all_shards: Sequence[Shard], ledger: Ledger, step: DuplicatePatterns | Novelty, name: str
 ) -> tuple[DuplicateIndex, dict[str, int], dict[str, float]]:
     """The index of all texts that stand, their numbers in the ledger, and their scores."""
-    if find_spec("numpy") is None:
-        raise RecipeError(
-            f"the step {name} needs NumPy, which is not installed",
-            hint="Install it with: pip install 'tracemill[quality]'",
-        )
+    _check_numpy(f"the step {name}")
     from tracemill.quality.duplicates import Document, DuplicateIndex  # noqa: PLC0415 - needs NumPy
 
     boilerplate = Boilerplate(step.boilerplate)
@@ -75,6 +72,42 @@ def _index(
 
     index.add(documents())
     return index, numbers, scores
+
+
+def join_duplicates(all_shards: Sequence[Shard], ledger: Ledger, similarity: float) -> None:
+    """Make near duplicates one group: exact Jaccard similarity of their runs of three words of at least ``similarity``.
+
+    Calls that a later one repeats count too, and so do the lines that every conversation has: what looks alike to whoever
+    checks the splits is held together. Raises RecipeError when NumPy is not installed.
+    """
+    _check_numpy("split.group: near_duplicate")
+    from tracemill.quality.duplicates import Document, DuplicateIndex  # noqa: PLC0415 - needs NumPy
+
+    index = DuplicateIndex(similarity, recall=GROUP_RECALL)
+    numbers: dict[str, int] = {}
+
+    def documents() -> Iterator[Document]:
+        for shard in all_shards:
+            for pattern in shard.patterns():
+                number = ledger.number((shard.number, pattern.place))
+                identity = id_text(ledger.ids[number])
+                numbers[identity] = number
+                yield Document(identity, pattern.text)
+
+    index.add(documents())
+    for duplicate in index.duplicates():
+        ledger.groups.join(numbers[duplicate.kept], numbers[duplicate.id])
+
+
+GROUP_RECALL = 0.999
+"""How surely a pair just at the similarity is found: a missed one may come to lie in two splits."""
+
+
+def _check_numpy(what: str) -> None:
+    if find_spec("numpy") is None:
+        raise RecipeError(
+            f"{what} needs NumPy, which is not installed", hint="Install it with: pip install 'tracemill[quality]'"
+        )
 
 
 def _standing(all_shards: Sequence[Shard], ledger: Ledger) -> Iterator[tuple[int, Pattern]]:
