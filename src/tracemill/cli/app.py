@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import tracemill.cli.archive as archive
+import tracemill.cli.certificates as certificates
 import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
@@ -19,6 +20,7 @@ import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
 import tracemill.cli.ship as ship
+import tracemill.cli.versions as versions
 from tracemill import __version__
 from tracemill.cli.output import Options
 
@@ -70,7 +72,16 @@ dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
+dataset.command()(certificates.certify)
+dataset.command()(certificates.certificate)
+dataset.command()(certificates.anonymity)
 dataset.command()(packages.packages)
+dataset.command()(versions.diff)
+dataset.command()(versions.history)
+dataset.command()(versions.rollback)
+dataset.command()(versions.propose)
+dataset.command()(versions.approve)
+dataset.command()(versions.refuse)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")

@@ -19,9 +19,11 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
+from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Example, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
+from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
+from tracemill.dataset.documents.write import write_documents
 from tracemill.dataset.draw import Drawn, draw_splits
 from tracemill.dataset.features import find_feature
 from tracemill.dataset.files import locked, sync_folder, write_whole
@@ -31,11 +33,14 @@ from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
 from tracemill.dataset.patterns import join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.redaction import Redacts, pinned, used
+from tracemill.dataset.select import select
 from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
-from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.attach import NOTHING, Attachments, attach
 from tracemill.feedback.executions import find_executions
+from tracemill.privacy.canaries import measure
 from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
@@ -61,9 +66,18 @@ def build_version(
 
 
 def build(
-    store: Store, recipe: Recipe, root: Path, *, redactor: Redacts | None = None, progress: Progress | None = None
+    store: Store,
+    recipe: Recipe,
+    root: Path,
+    *,
+    redactor: Redacts | None = None,
+    proposed_by: str = "",
+    progress: Progress | None = None,
 ) -> Built:
     """Build a version under ``root``, and say whether it is new. ``redactor`` applies the policy that the recipe asks for.
+
+    A new version is the current one of its name from then on; with ``proposed_by`` it waits for approval instead
+    (:mod:`tracemill.dataset.standing`).
 
     Raises RecipeError when the recipe cannot be hashed, DatasetError when another process builds this dataset, when a
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
@@ -73,7 +87,7 @@ def build(
     recipe_hash = recipe.hash()
     folder = root / recipe.name
     with locked(folder, f"building {recipe.name}"):
-        return _Build(store, recipe, recipe_hash, folder, redactor, progress).run()
+        return _Build(store, recipe, recipe_hash, folder, redactor, proposed_by, progress).run()
 
 
 class _Build:
@@ -86,10 +100,11 @@ class _Build:
         recipe_hash: str,
         folder: Path,
         redactor: Redacts | None,
+        proposed_by: str,
         progress: Progress | None,
     ) -> None:
         self.store, self.recipe, self.recipe_hash, self.folder = store, recipe, recipe_hash, folder
-        self.redactor = redactor
+        self.redactor, self.proposed_by = redactor, proposed_by
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
@@ -222,9 +237,28 @@ class _Build:
             shares=drawn.shares,
             features={feature.name: feature.column() for feature in map(find_feature, self.recipe.features)},
             redaction=used(self.redactor),
+            canaries=self._canaries(),
         )
+        documents = write_documents(output, self.work, manifest, parts, self.progress)
+        manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
+
+    def _canaries(self) -> dict[str, tuple[int, int]]:
+        """What of invented people gets through redaction, steps and signals. None of it is kept."""
+        if not self.recipe.canaries:
+            return {}
+
+        def through(canary: Interaction) -> list[Example]:
+            selected = select(canary, NOTHING, self.recipe, lambda _: None, self.redactor)
+            return [example for _, _, example in selected.examples]
+
+        try:
+            return measure(self.recipe.canaries, self.recipe.seed, through)
+        except ImportError as error:
+            raise DatasetError(
+                f"canaries need {error.name}, which is not installed", hint="pip install 'tracemill[privacy]'"
+            ) from error
 
     def _publish(self, output: Path, manifest_sha256: str, resumed: int) -> Version:
         """Put the finished folder under its number. Until then nobody sees it, from then on it does not change."""
@@ -243,9 +277,26 @@ class _Build:
         for path in output.iterdir():
             path.chmod(0o444)
         sync_folder(output)
+        self._stand(place.name, [path.name for path in folders])
         output.rename(place)
         sync_folder(self.folder)
         return open_version(place)
+
+    def _stand(self, new: str, versions: list[str]) -> None:
+        """Note how the new version stands, before anybody can see it: a proposal must at no moment look like the current one.
+
+        A kill between this and the renaming leaves a note of a version that is not there, which stands for nothing and is
+        overwritten by the next build.
+        """
+        standing = read_standing(self.folder)
+        proposals = {name: proposal for name, proposal in standing.proposals.items() if name != new}
+        current = new
+        if self.proposed_by:
+            current = current_folder(self.folder, versions) or ""
+            proposals[new] = Proposal(
+                status="waiting", actor=self.proposed_by, proposed=now(), wanted=self.recipe.gates, base=current
+            )
+        write_standing(self.folder, Standing(current=current, proposals=proposals))
 
     def _clean_up(self) -> None:
         """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""

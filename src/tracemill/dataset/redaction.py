@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from tracemill.core.errors import DatasetError, RecordError
+from tracemill.core.errors import DatasetError
 from tracemill.core.examples import RedactionUsed
 from tracemill.core.policy import Policy, RedactionNote
 from tracemill.core.records import AnyRecord, Decision, Interaction, Step
@@ -68,18 +68,6 @@ def redacted(
 
     clean = replace(attached, steps=steps, decisions=decisions) if steps or decisions else attached
     return first, clean, get_redacted, [f"privacy.{kind}" for kind in sorted(kinds)]
-
-
-def clean(
-    redactor: Redacts | None, interaction: Interaction, attached: Attached, get: Get
-) -> tuple[Interaction, Attached, Get, list[str]] | None:
-    """As :func:`redacted`; everything as it is where there is no redactor, and None for what cannot be redacted."""
-    if redactor is None:
-        return interaction, attached, get, []
-    try:
-        return redacted(redactor, interaction, attached, get)
-    except RecordError:
-        return None
 
 
 def task_scope(interaction: Interaction) -> str | None:

@@ -19,7 +19,7 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.erase import EXPORT, MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import recorded_recipe
-from tracemill.dataset.version import TOMBSTONE, Version, list_versions
+from tracemill.dataset.version import TOMBSTONE, Version, current_versions, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import export_version
 from tracemill.feedback.cascade import belongings
@@ -147,18 +147,19 @@ class Erasing:
         return receipts
 
     def rebuild(self, progress: Progress | None = None) -> list[str]:
-        """Build a new version for the newest of each dataset that lost its rows, and its exports; the references built.
+        """Build a new version for the current one of each dataset that lost its rows, and its exports; the references built.
+
+        What waited for approval and lost its rows is not built again: it has to be proposed anew.
 
         A version that cannot be built again (its recipe names a step that is gone) stays without rows, and the audit log
         says why.
         """
         built: list[str] = []
         versions = list_versions(self._datasets)
-        newest = {version.name: version for version in versions}
         for version, later in pairwise(versions):
             if version.name == later.name and _replaces(later, version):  # a kill came before the old one named the new
                 self._note_replaced(version, later.reference, progress)
-        for version in newest.values():
+        for version in current_versions(self._datasets):
             stone = version.tombstone
             if stone is None or stone.replaced_by:
                 continue
