@@ -123,18 +123,11 @@ def select(
         ]
         trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
-    if recipe.reads_conversations():
-        turn = turn_of(current, attached, recipe)
-        if isinstance(turn, Turn):
-            selected.turn, selected.answered = msgspec.structs.replace(turn, features=observed.features), current
-        elif "regenerations" in recipe.signals:
-            left_out["regenerations"] = turn
-    duplicates = recipe.duplicates()
-    scored = duplicates is not None or recipe.novelty() is not None
-    if scored or recipe.splitting.near_duplicates:
-        score = judge_quality(current, attached).score if scored else None
-        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
-        selected.pattern = (0.5 if score is None else score), content
+    selected.turn = _turn(current, attached, recipe, left_out)
+    if selected.turn is not None:
+        selected.turn = msgspec.structs.replace(selected.turn, features=observed.features)
+        selected.answered = current
+    selected.pattern = _pattern(current, attached, recipe)
     selected.columns = Columns(
         id=interaction.id,
         attached=ids,
@@ -153,6 +146,27 @@ def select(
         facts=facts_of(interaction, current, attached, recipe.scales),
     )
     return selected
+
+
+def _turn(interaction: Interaction, attached: Attached, recipe: Recipe, left_out: dict[str, str]) -> Turn | None:
+    """The interaction as a turn of its conversation, where the recipe looks at those; else the reason is noted."""
+    turn = turn_of(interaction, attached, recipe) if recipe.reads_conversations() else None
+    if turn is None or isinstance(turn, Turn):
+        return turn
+    if "regenerations" in recipe.signals:
+        left_out["regenerations"] = turn
+    return None
+
+
+def _pattern(interaction: Interaction, attached: Attached, recipe: Recipe) -> tuple[float, str] | None:
+    """The score and the text by which duplicates are found, where the recipe looks for them."""
+    duplicates = recipe.duplicates()
+    scored = duplicates is not None or recipe.novelty() is not None
+    if not scored and not recipe.splitting.near_duplicates:
+        return None
+    score = judge_quality(interaction, attached).score if scored else None
+    content = document(trajectory(interaction), results=duplicates is not None and duplicates.tool_results)
+    return (0.5 if score is None else score), content
 
 
 @dataclass(frozen=True, slots=True)
