@@ -99,16 +99,9 @@ def select(
     prepared = prepare(interaction, attached, recipe, get, redactor)
     current, changes = prepared.interaction, prepared.changes
     if prepared.dropped is not None:
-        facts = facts_of(interaction, current, attached, recipe.scales, prepared.step)
-        dropped = Columns(
-            id=interaction.id,
-            attached=ids,
-            executed=executed,
-            dropped=prepared.dropped,
-            changes=changes,
-            facts=facts,
-        )
-        return Selected(dropped)
+        facts, why = facts_of(interaction, current, attached, recipe.scales, prepared.step), prepared.dropped
+        left = Columns(id=interaction.id, attached=ids, executed=executed, dropped=why, changes=changes, facts=facts)
+        return Selected(left)
     attached, get = prepared.attached, prepared.get
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
@@ -123,10 +116,9 @@ def select(
         ]
         trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
-    selected.turn = _turn(current, attached, recipe, left_out)
-    if selected.turn is not None:
-        selected.turn = msgspec.structs.replace(selected.turn, features=observed.features)
-        selected.answered = current
+    turn = _turn(current, attached, recipe, left_out)
+    if turn is not None:
+        selected.turn, selected.answered = msgspec.structs.replace(turn, features=observed.features), current
     selected.pattern = _pattern(current, attached, recipe)
     selected.columns = Columns(
         id=interaction.id,
@@ -137,7 +129,7 @@ def select(
         groups=observed.groups,
         # which call repeats which shows in what was said, not in what became of the same name in two of them
         spine=b"".join(spine(current if redactor is None else interaction)),
-        turn=selected.turn is not None,
+        turn=turn is not None,
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
         time=microseconds(interaction.time),
