@@ -124,17 +124,8 @@ def select(
         trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
     if recipe.reads_conversations():
-        turn = turn_of(current, attached, recipe)
-        if isinstance(turn, Turn):
-            selected.turn, selected.answered = msgspec.structs.replace(turn, features=observed.features), current
-        elif "regenerations" in recipe.signals:
-            left_out["regenerations"] = turn
-    duplicates = recipe.duplicates()
-    scored = duplicates is not None or recipe.novelty() is not None
-    if scored or recipe.splitting.near_duplicates:
-        score = judge_quality(current, attached).score if scored else None
-        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
-        selected.pattern = (0.5 if score is None else score), content
+        _note_turn(current, attached, recipe, selected, left_out, observed.features)
+    selected.pattern = _pattern(current, attached, recipe)
     selected.columns = Columns(
         id=interaction.id,
         attached=ids,
@@ -249,6 +240,33 @@ def _signals(
     if recipe.augment is not None:
         _augment(selected, recipe.augment, left_out)
     return left_out
+
+
+def _pattern(interaction: Interaction, attached: Attached, recipe: Recipe) -> tuple[float, str] | None:
+    """What near duplicates are found by, and the score by which the best of them stays; None where nobody looks for them."""
+    duplicates = recipe.duplicates()
+    scored = duplicates is not None or recipe.novelty() is not None
+    if not scored and not recipe.splitting.near_duplicates:
+        return None
+    score = judge_quality(interaction, attached).score if scored else None
+    content = document(trajectory(interaction), results=duplicates is not None and duplicates.tool_results)
+    return (0.5 if score is None else score), content
+
+
+def _note_turn(
+    interaction: Interaction,
+    attached: Attached,
+    recipe: Recipe,
+    selected: Selected,
+    left_out: dict[str, str],
+    features: dict[str, FeatureValue],
+) -> None:
+    """Note what is compared within the conversation, or why nothing is."""
+    turn = turn_of(interaction, attached, recipe)
+    if isinstance(turn, Turn):
+        selected.turn, selected.answered = msgspec.structs.replace(turn, features=features), interaction
+    elif "regenerations" in recipe.signals:
+        left_out["regenerations"] = turn
 
 
 def _describe(interaction: Interaction, attached: Attached, package: str, selected: Selected) -> None:
