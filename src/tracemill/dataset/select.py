@@ -98,15 +98,8 @@ def select(
     current, changes = prepared.interaction, prepared.changes
     if prepared.dropped is not None:
         facts = facts_of(interaction, current, attached, recipe.scales, prepared.step)
-        dropped = Columns(
-            id=interaction.id,
-            attached=ids,
-            executed=executed,
-            dropped=prepared.dropped,
-            changes=changes,
-            facts=facts,
-        )
-        return Selected(dropped)
+        read = Columns(id=interaction.id, attached=ids, executed=executed, changes=changes, facts=facts)
+        return Selected(msgspec.structs.replace(read, dropped=prepared.dropped))
     attached, get = prepared.attached, prepared.get
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
@@ -127,12 +120,7 @@ def select(
             selected.turn = turn
         elif "regenerations" in recipe.signals:
             left_out["regenerations"] = turn
-    duplicates = recipe.duplicates()
-    scored = duplicates is not None or recipe.novelty() is not None
-    if scored or recipe.splitting.near_duplicates:
-        score = judge_quality(current, attached).score if scored else None
-        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
-        selected.pattern = (0.5 if score is None else score), content
+    selected.pattern = _pattern(current, attached, recipe)
     selected.columns = Columns(
         id=interaction.id,
         attached=ids,
@@ -151,6 +139,17 @@ def select(
         facts=facts_of(interaction, current, attached, recipe.scales),
     )
     return selected
+
+
+def _pattern(current: Interaction, attached: Attached, recipe: Recipe) -> tuple[float, str] | None:
+    """The score and the text by which duplicates are found, where the recipe looks for them."""
+    duplicates = recipe.duplicates()
+    scored = duplicates is not None or recipe.novelty() is not None
+    if not scored and not recipe.splitting.near_duplicates:
+        return None
+    score = judge_quality(current, attached).score if scored else None
+    content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
+    return (0.5 if score is None else score), content
 
 
 @dataclass(frozen=True, slots=True)
