@@ -46,7 +46,9 @@ class Prose:
         frequencies = 1 / np.arange(1, WORDS + 1) ** 1.05
         chosen = draw.choice(WORDS, STREAM_WORDS, p=frequencies / frequencies.sum())
         stops = draw.random(STREAM_WORDS) < 1 / 14
-        made = [words[word] + (". " if stop else " ") for word, stop in zip(chosen.tolist(), stops.tolist(), strict=True)]
+        made = [
+            words[word] + (". " if stop else " ") for word, stop in zip(chosen.tolist(), stops.tolist(), strict=True)
+        ]
         self.stream = "".join(made)
         self.begins = np.cumsum([0, *map(len, made)]).tolist()
 

@@ -33,7 +33,7 @@ FACE_USES = {"cli": {"demo", "server", "ship"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`,
 `tracemill ship`."""
 HEAVY = {f"tracemill.store.{name}" for name in ("cold.cold", "cold.layout", "cold.sealed", "resealing")}
-HEAVY |= {"tracemill.quality.duplicates"}
+HEAVY |= {"tracemill.quality.duplicates", "tracemill.dataset.near", "tracemill.dataset.cluster"}
 """Modules of ours that need heavy optional packages (PyArrow, NumPy) and are imported where the archive, or the search for
 duplicates, is first used."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60

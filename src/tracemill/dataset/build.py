@@ -21,14 +21,17 @@ import msgspec
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
+from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
+from tracemill.dataset.assemble import FATES, Assembled, Assembly
+from tracemill.dataset.crew import at_work
 from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
-from tracemill.dataset.merge import FATES, Merge, Merged
-from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
+from tracemill.dataset.pairs import discard_pairs, make_pairs
 from tracemill.dataset.patterns import mark_duplicates
 from tracemill.dataset.recipe import Recipe
-from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.shards import Shard, read_shard, shards
+from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
 from tracemill.store.base import Store
@@ -46,16 +49,33 @@ class Built:
     new: bool
 
 
-def build_version(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Version:
+def build_version(
+    store: Store,
+    recipe: Recipe,
+    root: Path,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Version:
     """Build a version under ``root``, or give the one there already is of the same records and recipe.
 
-    See :func:`build` for what is raised.
+    See :func:`build` for the arguments and for what is raised.
     """
-    return build(store, recipe, root, progress=progress).version
+    return build(store, recipe, root, settings=settings, progress=progress).version
 
 
-def build(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Built:
+def build(
+    store: Store,
+    recipe: Recipe,
+    root: Path,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Built:
     """Build a version under ``root``, and say whether it is new.
+
+    ``settings`` say by which engine and how many workers, and how these open the store; without them the build runs in
+    this process alone. The bytes are the same.
 
     Raises RecipeError when the recipe cannot be hashed, DatasetError when another process builds this dataset, when a
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
@@ -63,8 +83,8 @@ def build(store: Store, recipe: Recipe, root: Path, *, progress: Progress | None
     """
     recipe_hash = recipe.hash()
     folder = root / recipe.name
-    with locked(folder, f"building {recipe.name}"):
-        return _Build(store, recipe, recipe_hash, folder, progress).run()
+    with locked(folder, f"building {recipe.name}") as lock:
+        return _Build(store, recipe, recipe_hash, folder, progress).run(settings, lock)
 
 
 class _Build:
@@ -77,35 +97,41 @@ class _Build:
         self.watermark = store.watermark()
         self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}"
 
-    def run(self) -> Built:
+    def run(self, settings: Settings | None, lock: int) -> Built:
         self.work.mkdir(exist_ok=True)
-        attachments = attach(self.store, up_to=self.watermark)
         parts = shards(self.work, self.watermark)
-        resumed = self._read(parts, attachments)
+        missing = [shard for shard in parts if not shard.complete(self.store)]
+        site = Site(self.work, self.recipe, self.watermark, _store=self.store)
+        attachments = attach(self.store, up_to=self.watermark)
+        site.share(attachments)
+        with at_work(site, settings, len(missing), lock) as crew:
+            self._read(crew, parts, missing)
+            return self._built(crew, parts, attachments, len(parts) - len(missing))
+
+    def _built(self, crew: Crew, parts: Sequence[Shard], attachments: Attachments, resumed: int) -> Built:
         ledger = read_ledger(parts)
         if (duplicates := self.recipe.duplicates()) is not None:
-            mark_duplicates(parts, ledger, duplicates)
+            mark_duplicates(crew, self.work, parts, ledger, duplicates)
         unmatched = self._unmatched(ledger, attachments)
         digest = ledger.records_digest(list(unmatched))
         version = self._existing(digest)
         new = version is None
         if version is None:
-            version = self._write(ledger, parts, unmatched, digest, resumed)
+            version = self._write(crew, ledger, parts, unmatched, digest, resumed)
         self._clean_up()
         return Built(version, new)
 
-    def _read(self, parts: Sequence[Shard], attachments: Attachments) -> int:
-        """Complete every shard; gives how many were complete already."""
-        resumed = 0
-        for shard in parts:
-            if shard.complete(self.store):
-                resumed += 1
-            else:
-                discard_pairs(self.work)
-                shard.read(self.store, self.recipe, attachments)
+    def _read(self, crew: Crew, parts: Sequence[Shard], missing: Sequence[Shard]) -> None:
+        """Complete every shard that is not."""
+        if missing:
+            discard_pairs(self.work)
+        done = sum(shard.up_to - shard.after for shard in parts) - sum(one.up_to - one.after for one in missing)
+        if self.progress is not None and done:
+            self.progress("read records", done, self.watermark)
+        for place, _ in crew.run(read_shard, [shard.number for shard in missing]):
+            done += missing[place].up_to - missing[place].after
             if self.progress is not None:
-                self.progress("read records", shard.up_to, self.watermark)
-        return resumed
+                self.progress("read records", done, self.watermark)
 
     def _unmatched(self, ledger: Ledger, attachments: Attachments) -> dict[str, str]:
         """Feedback and validations that should belong to what was read but match nothing, with the reason.
@@ -153,15 +179,20 @@ class _Build:
         return None
 
     def _write(
-        self, ledger: Ledger, parts: Sequence[Shard], unmatched: dict[str, str], digest: str, resumed: int
+        self,
+        crew: Crew,
+        ledger: Ledger,
+        parts: Sequence[Shard],
+        unmatched: dict[str, str],
+        digest: str,
+        resumed: int,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         groups = ledger.draw_splits(self.recipe.seed, self.recipe.split)
-        merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress)
-        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work))
+        merged = Assembly(crew, self.work, output, ledger, parts, unmatched, self.progress).run()
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             name=self.recipe.name,
@@ -211,7 +242,7 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def _notes(ledger: Ledger, merged: Merged, shares: Mapping[str, float]) -> list[str]:
+def _notes(ledger: Ledger, merged: Assembled, shares: Mapping[str, float]) -> list[str]:
     """Findings a reader should know, as sentences."""
     notes = [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."

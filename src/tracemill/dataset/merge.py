@@ -1,89 +1,101 @@
-"""The last stage of a build: drafts sorted by id become the files of a version, and every record gets its fate.
+"""Drafts sorted by id become rows, and what was noted of a record becomes its fate: the last stage of a build.
 
 Drafts with one id are one example. Those of one split are merged into one row that names all their sources; where a
-content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on.
+content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on. Here one range
+of ids is worked on; :mod:`tracemill.dataset.assemble` makes the ranges and puts together what comes of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from tracemill.core.examples import (
-    DatasetFile,
     Example,
     Fate,
     PreferenceExample,
     TrajectoryPreference,
 )
 from tracemill.core.ids import id_bytes, id_text
-from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile
-from tracemill.dataset.ledger import Ledger
-from tracemill.dataset.pairs import uncompared
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
-from tracemill.dataset.shards import Draft, Shard, decode_draft
-from tracemill.dataset.sort import RunWriter, grouped, merge_runs
+from tracemill.dataset.select import Columns
+from tracemill.dataset.shards import Draft, decode_draft
+from tracemill.dataset.sort import Entry, RunWriter, grouped
 from tracemill.dataset.split import precedence
 
-BOTH_SIDES = 3
-FATES = "fates.jsonl"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
 _encode_json = msgspec.json.Encoder().encode
-_REPORT_EVERY = 1000
+
+
+class Standing(Protocol):
+    """What the merge asks about interactions: of the ledger, or of the files it was written to."""
+
+    @property
+    def ids(self) -> Sequence[bytes]:
+        """The id of each interaction, by number."""
+
+    @property
+    def superseded(self) -> Sequence[int]:
+        """Whether a later call repeats it."""
+
+    @property
+    def duplicate(self) -> Sequence[int]:
+        """Whether a better one stands for it."""
+
+    def number(self, owner: tuple[int, int]) -> int:
+        """The number of an interaction that a draft names by shard and place."""
+
+    def split(self, number: int) -> str:
+        """The split of an interaction's group."""
 
 
 @dataclass
 class Merged:
-    """What the merge counted and wrote."""
+    """What the merge of one range counted and wrote. ``rows`` is keyed by split and type, ``opposed`` are runs."""
 
-    files: list[DatasetFile] = field(default_factory=list)
-    examples: dict[str, Counter[str]] = field(default_factory=dict)
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
     drops: Counter[str] = field(default_factory=Counter)
-    changes: Counter[str] = field(default_factory=Counter)
-    contradictions: Counter[str] = field(default_factory=Counter)
-    records: int = 0
+    fates: list[Path] = field(default_factory=list)
+    opposed: list[Path] = field(default_factory=list)
 
 
 @dataclass
 class Merge:
-    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory."""
+    """The merge of one range of example ids. Rows are written to ``<stem>.<split>-<type>.jsonl`` in ``work``."""
 
     work: Path
-    output: Path
-    ledger: Ledger
-    shards: Sequence[Shard]
+    stem: str
+    ledger: Standing
     recipe: Recipe
-    unmatched: dict[str, str]
-    progress: Progress | None
     merged: Merged = field(default_factory=Merged)
 
-    def run(self, runs: Sequence[Path]) -> Merged:
-        """Write all rows and all fates."""
-        fates = RunWriter(self.work, "fates")
+    def run(self, entries: Iterable[Entry]) -> Merged:
+        """Write the rows of sorted drafts, and notes of what became of the records they were made of."""
+        fates = RunWriter(self.work, f"{self.stem}.fates")
+        opposed = RunWriter(self.work, f"{self.stem}.opposed")
         with ExitStack() as files:
-            written = self._rows(runs, fates, files)
-        self.merged.files.extend(file.describe() for file in written)
-        self._note_records(fates)
-        self._fates(fates.close())
+            written = self._rows(entries, fates, opposed, files)
+        self.merged.rows = {name: file.rows for name, file in written.items()}
+        self.merged.fates, self.merged.opposed = fates.close(), opposed.close()
         return self.merged
 
     # -- rows
 
-    def _rows(self, runs: Sequence[Path], fates: RunWriter, open_files: ExitStack) -> list[WholeFile]:
+    def _rows(
+        self, entries: Iterable[Entry], fates: RunWriter, opposed: RunWriter, open_files: ExitStack
+    ) -> dict[tuple[str, str], WholeFile]:
         files: dict[tuple[str, str], WholeFile] = {}
         rank = precedence(self.recipe.split)
-        sides: dict[bytes, int] = {}
-        done = 0
-        for key, payloads in grouped(merge_runs(runs, self.work, "drafts")):
+        for key, payloads in grouped(entries):
             by_split = self._by_split([decode_draft(payload) for payload in payloads], fates)
             if not by_split:
                 continue
@@ -94,23 +106,14 @@ class Merge:
             tag = drafts[0].type
             file = files.get((split, tag))
             if file is None:
-                file = open_files.enter_context(WholeFile(self.output / f"{split}-{tag}.jsonl"))
-                files[split, tag] = file
+                path = self.work / rows_file(self.stem, split, tag)
+                file = files[split, tag] = open_files.enter_context(WholeFile(path, sync=False))
             file.write_line(line)
-            self.merged.examples.setdefault(split, Counter())[tag] += 1
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
-            if (opposed := drafts[0].opposed) is not None:
-                before = sides.get(opposed, 0)
-                sides[opposed] = before | drafts[0].side
-                if sides[opposed] == BOTH_SIDES != before:
-                    self.merged.contradictions[tag] += 1
-            done += 1
-            if self.progress is not None and done % _REPORT_EVERY == 0:
-                self.progress("write examples", done, None)
-        if self.progress is not None:
-            self.progress("write examples", done, done)
-        return list(files.values())
+            if drafts[0].opposed is not None:
+                opposed.add(drafts[0].opposed, _encode([tag, drafts[0].side]))
+        return files
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
         """The drafts that stand, by split. Those that a later call repeats fall, and those of duplicate patterns."""
@@ -139,37 +142,55 @@ class Merge:
                     record = self.ledger.ids[self.ledger.number(owner)]
                     fates.add(record, _encode(["left_out", draft.signal, "duplicate_across_splits"]))
 
-    # -- fates
 
-    def _note_records(self, fates: RunWriter) -> None:
-        """Give every record that was read an entry, whether or not anything was made of it."""
-        trials = uncompared(self.ledger)
-        number = 0
-        for shard in self.shards:
-            for row in shard.columns():
-                left_out = dict(row.left_out)
-                if number in trials:
-                    left_out["trials"] = trials[number]
-                fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
-                for record_id in row.attached:
-                    fates.add(id_bytes(record_id), _encode(["attached"]))
-                self.merged.changes.update(f"steps.{reason}" for reason in row.changes)
-                number += 1
-        for record_id, reason in self.unmatched.items():
-            fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+def rows_file(stem: str, split: str, tag: str) -> str:
+    """The name of the file that a range's rows of a split and type are written to."""
+    return f"{stem}.{split}-{tag}.jsonl"
 
-    def _fates(self, runs: Sequence[Path]) -> None:
-        with WholeFile(self.output / FATES) as file:
-            for key, payloads in grouped(merge_runs(runs, self.work, "fates")):
-                fate = _fate(id_text(key), [_decode(payload) for payload in payloads])
-                file.write_line(_encode_json(fate))
-                if fate.dropped is not None:
-                    self.merged.drops[fate.dropped] += 1
-                self.merged.drops.update(f"{signal}.{reason}" for signal, reason in fate.left_out.items())
-                if self.progress is not None and file.rows % _REPORT_EVERY == 0:
-                    self.progress("write fates", file.rows, None)
-        self.merged.records = file.rows
-        self.merged.files.append(file.describe())
+
+def note_records(rows: Iterable[Columns], uncompared: Mapping[int, str], fates: RunWriter) -> Counter[str]:
+    """Give every record of a shard an entry, whether or not anything was made of it; gives how many steps changed.
+
+    ``uncompared`` says by place why a trial is in no pair.
+    """
+    changes: Counter[str] = Counter()
+    for place, row in enumerate(rows):
+        left_out = dict(row.left_out)
+        if place in uncompared:
+            left_out["trials"] = uncompared[place]
+        fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
+        for record_id in row.attached:
+            fates.add(id_bytes(record_id), _encode(["attached"]))
+        changes.update(f"steps.{reason}" for reason in row.changes)
+    return changes
+
+
+def note_unmatched(unmatched: Mapping[str, str], fates: RunWriter) -> None:
+    """Give every record that matched nothing an entry with the reason."""
+    for record_id, reason in unmatched.items():
+        fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+
+
+def write_fates(entries: Iterable[Entry], file: WholeFile) -> Counter[str]:
+    """Write the fates of sorted notes, one line a record; gives what was dropped, by stage and reason."""
+    drops: Counter[str] = Counter()
+    for key, payloads in grouped(entries):
+        fate = _fate(id_text(key), [_decode(payload) for payload in payloads])
+        file.write_line(_encode_json(fate))
+        if fate.dropped is not None:
+            drops[fate.dropped] += 1
+        drops.update(f"{signal}.{reason}" for signal, reason in fate.left_out.items())
+    return drops
+
+
+def count_contradictions(entries: Iterable[Entry]) -> Counter[str]:
+    """How many contents of each type have examples on both sides."""
+    found: Counter[str] = Counter()
+    for _, payloads in grouped(entries):
+        noted = [_decode(payload) for payload in payloads]
+        if len({side for _, side in noted}) > 1:
+            found[noted[0][0]] += 1
+    return found
 
 
 def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:

@@ -26,12 +26,15 @@ from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rows import encode_line
 from tracemill.dataset.select import Columns, select
 from tracemill.dataset.signals.trials import Trial
+from tracemill.dataset.site import Site
 from tracemill.dataset.sort import RunWriter
+from tracemill.dataset.texts import Pattern, TextWriter
 from tracemill.feedback.attach import Attachments
 from tracemill.store.base import Store
 
 SHARD_PLACES = 2000
-"""Places of the store's order that one shard covers."""
+"""Places of the store's order that one shard covers at least."""
+MOST_SHARDS = 10_000
 _LENGTH = struct.Struct("<Q")
 
 
@@ -50,14 +53,6 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     opposed: bytes | None
     side: int
     line: bytes
-
-
-class Pattern(msgspec.Struct, array_like=True, frozen=True):
-    """What duplicates are found by: the place in the shard of an interaction, the score to choose by, the text."""
-
-    place: int
-    score: float
-    text: str
 
 
 class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
@@ -91,7 +86,6 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _columns_decoder = msgspec.msgpack.Decoder(Columns)
 _trial_decoder = msgspec.msgpack.Decoder(StoredTrial)
-_pattern_decoder = msgspec.msgpack.Decoder(Pattern)
 _draft_decoder = msgspec.msgpack.Decoder(Draft)
 
 
@@ -127,7 +121,7 @@ class _Files:
     runs: RunWriter
     columns: WholeFile
     trials: WholeFile
-    patterns: WholeFile
+    texts: TextWriter
 
 
 class Shard:
@@ -135,12 +129,14 @@ class Shard:
 
     def __init__(self, work: Path, number: int, up_to: int) -> None:
         self.work, self.number = work, number
-        self.after = number * SHARD_PLACES
-        self.up_to = min(self.after + SHARD_PLACES, up_to)
+        places = shard_places(up_to)
+        self.after = number * places
+        self.up_to = min(self.after + places, up_to)
         self.stem = f"shard-{number:06d}"
         self.columns_path = work / f"{self.stem}.columns"
         self.trials_path = work / f"{self.stem}.trials"
         self.patterns_path = work / f"{self.stem}.patterns"
+        self.narrow_path = work / f"{self.stem}.narrow"
 
     def runs(self) -> list[Path]:
         """The runs of drafts it left."""
@@ -149,10 +145,6 @@ class Shard:
     def columns(self) -> Iterator[Columns]:
         """The columns of its interactions, in stored order."""
         yield from map(_columns_decoder.decode, _entries(self.columns_path))
-
-    def patterns(self) -> Iterator[Pattern]:
-        """What duplicates are found by, in stored order; only for a recipe that looks for them."""
-        yield from map(_pattern_decoder.decode, _entries(self.patterns_path))
 
     def complete(self, store: Store) -> bool:
         """Whether an earlier run finished it and everything it was made of is still stored."""
@@ -174,8 +166,8 @@ class Shard:
         runs = RunWriter(self.work, self.stem, sync=True)
         where = recipe.source.filter(after=self.after, up_to=self.up_to)
         with WholeFile(self.columns_path) as columns:
-            with WholeFile(self.trials_path) as trials, WholeFile(self.patterns_path) as patterns:
-                files = _Files(runs, columns, trials, patterns)
+            with WholeFile(self.trials_path) as trials, TextWriter(self.patterns_path, self.narrow_path) as texts:
+                files = _Files(runs, columns, trials, texts)
                 for place, record in enumerate(store.scan(where)):
                     assert isinstance(record, Interaction)  # the filter names no other type
                     self._read_one(place, record, recipe, attachments, store, files)
@@ -201,7 +193,7 @@ class Shard:
             row = msgspec.structs.replace(row, offset=files.trials.bytes, length=len(stored))
             files.trials.write(stored)
         if selected.pattern is not None:
-            _write_entry(files.patterns, _encode(Pattern(place, *selected.pattern)))
+            files.texts.add(Pattern(place, *selected.pattern))
         _write_entry(files.columns, _encode(row))
 
     def trial(self, offset: int, length: int) -> Trial:
@@ -209,6 +201,11 @@ class Shard:
         with self.trials_path.open("rb") as file:
             file.seek(offset)
             return _trial_decoder.decode(file.read(length)).trial()
+
+
+def read_shard(site: Site, number: int) -> None:
+    """Read one shard through the recipe: the part of a build that workers do. ``site.inputs`` are the attachments."""
+    Shard(site.work, number, site.watermark).read(site.store, site.recipe, site.inputs)
 
 
 def _write_entry(file: WholeFile, encoded: bytes) -> None:
@@ -222,6 +219,11 @@ def _entries(path: Path) -> Iterator[bytes]:
             yield file.read(length)
 
 
+def shard_places(watermark: int) -> int:
+    """How many places one shard of a build covers: more of them where there would be more shards than :data:`MOST_SHARDS`."""
+    return SHARD_PLACES * max(1, -(-watermark // (SHARD_PLACES * MOST_SHARDS)))
+
+
 def shards(work: Path, watermark: int) -> list[Shard]:
     """Every shard of a store up to a watermark."""
-    return [Shard(work, number, watermark) for number in range(-(-watermark // SHARD_PLACES))]
+    return [Shard(work, number, watermark) for number in range(-(-watermark // shard_places(watermark)))]

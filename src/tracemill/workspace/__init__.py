@@ -236,7 +236,7 @@ class Workspace:
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
-        return build(self.store, chosen, self.dataset_root, progress=progress)
+        return build(self.store, chosen, self.dataset_root, settings=self.settings, progress=progress)
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""

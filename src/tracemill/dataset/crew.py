@@ -1,0 +1,39 @@
+"""Who works on a build: this process alone, processes of this machine, or a Ray cluster, as the settings say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from tracemill.core.settings import Settings
+from tracemill.dataset.processes import Processes, sendable
+from tracemill.dataset.site import Alone, Crew, Plan, Site
+from tracemill.store.hot import HotStore
+
+
+@contextmanager
+def at_work(site: Site, settings: Settings | None, shards: int, lock: int) -> Iterator[Crew]:
+    """The crew of one build while inside. ``shards`` are still to be read, ``lock`` is the folder's.
+
+    This process works alone where it was given no settings, where there is only one shard to read, where the store is not
+    one that others can open, and where a step of the recipe is known to this process only.
+    """
+    store = site.store
+    if settings is None or not isinstance(store, HotStore) or ":memory:" in store.url:
+        yield Alone(site)
+        return
+    plan = Plan(site.work, site.recipe, site.watermark, msgspec.structs.replace(settings, database=store.url))
+    workers = min(settings.workers or cores(), shards)
+    if workers < 2 or not sendable(plan):
+        yield Alone(site)
+        return
+    with Processes(plan, workers, hold=(lock,)) as crew:
+        yield crew
+
+
+def cores() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
