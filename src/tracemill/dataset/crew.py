@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 
 import msgspec
 
+from tracemill.core.errors import DatasetError, SettingError
 from tracemill.core.settings import Settings
 from tracemill.dataset.processes import Processes, sendable
 from tracemill.dataset.site import Alone, Crew, Plan, Site
@@ -19,19 +21,40 @@ def at_work(site: Site, settings: Settings | None, shards: int, lock: int) -> It
     """The crew of one build while inside. ``shards`` are still to be read, ``lock`` is the folder's.
 
     This process works alone where it was given no settings, where there is only one shard to read, where the store is not
-    one that others can open, and where a step of the recipe is known to this process only.
+    one that others can open, and where a step of the recipe is known to this process only. With ``engine: ray`` the last is an
+    error. Raises SettingError and DatasetError.
     """
     store = site.store
     if settings is None or not isinstance(store, HotStore) or ":memory:" in store.url:
         yield Alone(site)
         return
-    plan = Plan(site.work, site.recipe, site.watermark, msgspec.structs.replace(settings, database=store.url))
+    plan = Plan(site.work.resolve(), site.recipe, site.watermark, msgspec.structs.replace(settings, database=store.url))
+    if settings.engine == "ray":
+        with _cluster(plan) as cluster:
+            yield cluster
+        return
     workers = min(settings.workers or cores(), shards)
     if workers < 2 or not sendable(plan):
         yield Alone(site)
         return
     with Processes(plan, workers, hold=(lock,)) as crew:
         yield crew
+
+
+def _cluster(plan: Plan) -> AbstractContextManager[Crew]:
+    """A crew on a Ray cluster. Raises SettingError without Ray, DatasetError for a recipe that cannot be sent."""
+    if find_spec("ray") is None:
+        raise SettingError(
+            "engine: ray needs Ray, which is not installed", hint="Install it with: pip install 'tracemill[scale]'"
+        )
+    if not sendable(plan):
+        raise DatasetError(
+            "a step of the recipe is known to this process only",
+            hint="Define it in a module that every machine of the cluster can import.",
+        )
+    from tracemill.dataset.cluster import Cluster  # noqa: PLC0415 - needs Ray
+
+    return Cluster(plan, plan.settings.ray_address, plan.settings.workers)
 
 
 def cores() -> int:
