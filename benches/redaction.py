@@ -19,7 +19,8 @@ from tracemill.core.codec import encode
 from tracemill.core.records import Interaction
 from tracemill.privacy.detect import Detector
 from tracemill.privacy.evaluate import Label, LabelledText
-from tracemill.privacy.redact import STANDARD, Redactor
+from tracemill.privacy.policies import STANDARD
+from tracemill.privacy.redact import Redactor
 
 RUNS = 3
 Span = tuple[str, int, int]

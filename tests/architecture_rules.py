@@ -11,6 +11,7 @@ RANKS = {
     "core": 0,
     "store": 1,
     "sdk": 1,
+    "drawing": 1,
     "capture": 2,
     "feedback": 2,
     "privacy": 2,
@@ -33,9 +34,10 @@ FACE_USES = {"cli": {"demo", "server", "ship"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`,
 `tracemill ship`."""
 HEAVY = {f"tracemill.store.{name}" for name in ("cold.cold", "cold.layout", "cold.sealed", "resealing")}
-HEAVY |= {"tracemill.quality.duplicates", "tracemill.dataset.near", "tracemill.dataset.cluster"}
-"""Modules of ours that need heavy optional packages (PyArrow, NumPy) and are imported where the archive, or the search for
-duplicates, is first used."""
+HEAVY |= {"tracemill.quality.duplicates", "tracemill.privacy.detect", "tracemill.privacy.redact"}
+HEAVY |= {"tracemill.dataset.near", "tracemill.dataset.cluster"}
+"""Modules of ours that need heavy optional packages (PyArrow, NumPy, RE2, Ray) and are imported where the archive, the search
+for duplicates, redaction or a cluster is first used."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}
 INTEGRATIONS = {

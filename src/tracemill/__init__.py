@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from tracemill.core.steps import Change, Drop, Keep
     from tracemill.dataset.recipe import Recipe, load_recipe
+    from tracemill.quality.validator import DataValidator
     from tracemill.workspace import Workspace
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "Change",
     "Consent",
     "DataCollector",
+    "DataValidator",
     "Decision",
     "Drop",
     "Feedback",
@@ -59,6 +61,7 @@ _HOMES = {
     **dict.fromkeys(_RECORDS, "tracemill.core.records"),
     **dict.fromkeys(("Change", "Drop", "Keep"), "tracemill.core.steps"),
     **dict.fromkeys(("Recipe", "load_recipe"), "tracemill.dataset.recipe"),
+    "DataValidator": "tracemill.quality.validator",
     "TracemillError": "tracemill.core.errors",
     "Workspace": "tracemill.workspace",
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracemill.core.errors import SettingError
 from tracemill.core.records import Interaction
 from tracemill.core.settings import Settings, load_settings
+from tracemill.sdk.background import Redact
 from tracemill.sdk.client import Client
 from tracemill.sdk.collector import Collector
 from tracemill.sdk.delivery import Delivery
@@ -39,7 +40,11 @@ class DataCollector(Collector):
             from tracemill.sdk.http import check_endpoint
 
             check_endpoint(settings)
-        super().__init__(Client(Path(settings.workspace), settings, self._open_delivery))
+        in_process = settings.redact_in_process and settings.enabled
+        if in_process or (settings.enabled and settings.redaction and not settings.endpoint):
+            check_redaction(settings)
+        redaction = self._open_redaction if in_process else None
+        super().__init__(Client(Path(settings.workspace), settings, self._open_delivery, redaction))
 
     @classmethod
     def disabled(cls) -> DataCollector:
@@ -57,6 +62,13 @@ class DataCollector(Collector):
         from tracemill.workspace import Workspace
 
         return Workspace.open(settings=self.settings).delivery()
+
+    def _open_redaction(self) -> Redact:
+        from tracemill.workspace.redacting import Redacting
+
+        opened = Redacting(Path(self.settings.workspace), self.settings).open_in_process()
+        assert opened is not None  # the settings ask for it
+        return opened()
 
     def get_training_data(
         self, *, platform: str | None = None, success: bool | None = None, limit: int | None = None
@@ -141,6 +153,16 @@ class DataCollector(Collector):
             if _shared is self:
                 _shared = None
         super().close(timeout)
+
+
+def check_redaction(settings: Settings) -> None:
+    """Raise SettingError where the settings ask for redaction in this process and it cannot be had."""
+    from tracemill.privacy.policies import load_policies, need_packages
+
+    if not settings.redaction:  # so redact_in_process is set
+        raise SettingError("redact_in_process is set, and redaction is not", hint="Set redaction to a policy's name.")
+    need_packages()
+    load_policies(settings).find(settings.redaction)
 
 
 logger = logging.getLogger("tracemill")

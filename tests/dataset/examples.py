@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from tests.strategies import ids, json_values, messages, names, odd_text
 from tracemill.core.examples import (
+    ActionExample,
     Example,
     LabelledExample,
     PreferenceExample,
+    RetrievalExample,
+    RewardExample,
     SupervisedExample,
     TrajectoryPreference,
 )
@@ -56,4 +59,34 @@ trajectory_preferences = st.builds(
     shared=st.integers(0, 3),
     rejected_tools=st.none() | _tools,
 )
-examples: st.SearchStrategy[Example] = supervised | labelled | preferences | trajectory_preferences
+actions = st.builds(
+    ActionExample,
+    **_common,
+    prompt=messages(),
+    completion=messages(),
+    action=st.sampled_from(["tool_request", "decision", "answer"]),
+    tool=st.none() | odd_text,
+    parameters=json_values,
+    reasoning=st.none() | odd_text,
+    goal=st.none() | odd_text,
+    state=json_values,
+    available_tools=st.lists(odd_text, max_size=2),
+    options=st.lists(st.dictionaries(odd_text, json_values, max_size=2), max_size=2),
+    outcome=st.dictionaries(odd_text, json_values, max_size=2),
+    scenario=st.none() | odd_text,
+    quality_score=st.none() | st.floats(0, 1),
+    training_type=st.none() | names,
+)
+rewards = st.builds(
+    RewardExample,
+    **_common,
+    prompt=messages(),
+    completion=messages(),
+    tail=messages(),
+    score=st.floats(allow_nan=False, allow_infinity=False),
+    score_name=odd_text,
+)
+retrieved = st.builds(RetrievalExample, **_common, query=odd_text, positive=odd_text, negative=st.none() | odd_text)
+examples: st.SearchStrategy[Example] = (
+    supervised | labelled | preferences | trajectory_preferences | actions | rewards | retrieved
+)

@@ -8,14 +8,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from tracemill.capture.importers.base import ImportContext
 from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
+from tracemill.core.codec import encode
 from tracemill.core.ids import derived_id
 from tracemill.core.pseudonym import Pseudonymizer
-from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, User, Validation
+from tracemill.core.records import (
+    SCHEMA_VERSION,
+    AnyRecord,
+    Consent,
+    Decision,
+    Feedback,
+    Interaction,
+    Purpose,
+    Step,
+    User,
+    Validation,
+)
 from tracemill.core.settings import Settings
-from tracemill.store.base import Filter, Store
+from tracemill.store.base import Filter, Said, Store
+from tracemill.store.consents import row_of
 from tracemill.store.hot import HotStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -54,6 +69,16 @@ def reward(target: str, score: float) -> Feedback:
 def validation(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Validation:
     target_id = None if target is None else record_id(target)
     return Validation(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def step(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Step:
+    target_id = None if target is None else record_id(target)
+    return Step(**base(name, minutes), interaction_id=target_id, **fields)
+
+
+def decision(name: str, target: str | None = None, /, *, minutes: float = 0, **fields: Any) -> Decision:
+    target_id = None if target is None else record_id(target)
+    return Decision(**base(name, minutes), interaction_id=target_id, **fields)
 
 
 def user(name: str) -> User:
@@ -110,6 +135,8 @@ class ListStore:
                 continue
             if place <= wanted.after or (wanted.up_to is not None and place > wanted.up_to):
                 continue
+            if wanted.unlinked and getattr(record, "interaction_id", None) is not None:
+                continue
             if wanted.platforms and getattr(record, "platform", None) not in wanted.platforms:
                 continue
             yield record
@@ -122,6 +149,19 @@ class ListStore:
 
     def known(self, ids: Sequence[str]) -> set[str]:
         return set(ids) & {record.id for record in self.records}
+
+    def consents(self, purposes: Sequence[Purpose], *, after: int = 0, up_to: int | None = None) -> list[Said]:
+        rows = [
+            Said(row["time"], row["id"], row["person"], record.purpose, row["platform"], record.granted, place, False)
+            for place, record in enumerate(self.records, 1)
+            if isinstance(record, Consent) and record.purpose in purposes and place > after
+            for row in [row_of(msgspec.msgpack.decode(encode(record)), place)]
+            if up_to is None or place <= up_to
+        ]
+        return sorted(rows, key=lambda one: one.id)
+
+    def linked(self, ids: Sequence[str]) -> set[str]:
+        return {record.id for record in self.records if getattr(record, "interaction_id", None) in set(ids)}
 
     def watermark(self) -> int:
         return len(self.records)

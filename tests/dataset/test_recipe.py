@@ -79,6 +79,8 @@ def test_every_field_counts_in_the_hash() -> None:
         {"preference_length": "remainder"},
         {"split": {"train": 1.0}},
         {"seed": 1},
+        {"purpose": "share"},
+        {"consent_default": "denied"},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__)
     hashes = [Recipe(**fields).hash() for fields in changed]

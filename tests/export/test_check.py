@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from tests.dataset.examples import examples
 from tests.dataset.support import calls, record_id, result, says
 from tests.export.test_formats import TOOLS, WHOLE, supervised
-from tracemill.core.examples import Example, LabelledExample, PreferenceExample
+from tracemill.core.examples import (
+    ActionExample,
+    Example,
+    LabelledExample,
+    PreferenceExample,
+    RetrievalExample,
+    RewardExample,
+)
 from tracemill.core.records import Message
 from tracemill.export.check import check_row
 from tracemill.export.formats import FORMATS
@@ -60,6 +67,31 @@ PREFERENCE = PreferenceExample(
     rejected=[says("assistant", "bad")],
     tools=TOOLS,
 )
+_SOURCE: dict[str, Any] = {"id": record_id("e"), "sources": [record_id("a")], "tools": TOOLS}
+ACTION = ActionExample(
+    **_SOURCE,
+    signal="next_action",
+    prompt=WHOLE[:2],
+    completion=WHOLE[2:3],
+    action="tool_request",
+    tool="search",
+    parameters={"q": "x"},
+    reasoning="to know",
+    goal="an answer",
+    state={"step": 2},
+    available_tools=["search"],
+    outcome={"success": True},
+    scenario="desk",
+    quality_score=0.5,
+    execution_successful=True,
+    training_type="tool_selection",
+)
+REWARD = RewardExample(
+    **_SOURCE, signal="reward", prompt=WHOLE[:4], completion=WHOLE[4:], score=0.25, score_name="helpful"
+)
+RETRIEVED = RetrievalExample(
+    id=record_id("e"), sources=[record_id("a")], signal="retrieval", query="q", positive="yes", negative="no"
+)
 TALK = [says("system", "s"), says("user", "q1"), says("assistant", "a1"), says("user", "q2"), says("assistant", "a2")]
 GOOD: list[tuple[str, Example]] = [
     *(
@@ -70,6 +102,15 @@ GOOD: list[tuple[str, Example]] = [
         )
     ),
     ("alpaca", supervised(TALK, tools=TOOLS)),
+    (
+        "conversation-example",
+        supervised(RICH, tools=TOOLS, scenario="desk", quality_score=0.5, training_type="quality"),
+    ),
+    ("next-action", ACTION),
+    ("agent-execution", ACTION),
+    ("reward", REWARD),
+    ("retrieval-pairs", RETRIEVED),
+    ("retrieval-triplets", RETRIEVED),
     ("trl-kto", LABELLED),
     ("sharegpt-kto", msgspec.structs.replace(LABELLED, prompt=WHOLE[:4], completion=WHOLE[4:], tools=TOOLS)),
     *(
@@ -123,7 +164,7 @@ def test_every_single_change_is_noticed(name: str, example: Example) -> None:
         fault = check_row(msgspec.json.encode(row), example, FORMATS[name], lost)
         assert fault is not None, row
         count += 1
-    assert count > (20 if not FORMATS[name].texts else 4)
+    assert count > (20 if FORMATS[name].sides and not FORMATS[name].texts else 4)
 
 
 @pytest.mark.parametrize(("name", "example"), GOOD)

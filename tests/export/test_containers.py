@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataset.support import calls, feedback, interaction, list_store, open_store, result, reward, says, tau_bench
+from tests.export import tfrecords
 from tests.export.test_consumers import TOOLS
 from tracemill.core.errors import ExportError
 from tracemill.core.examples import ExportManifest
@@ -145,6 +147,30 @@ def in_csv(report: ExportReport, split: str) -> list[dict[str, Any]]:
     return found
 
 
+def in_tfrecord(report: ExportReport, split: str) -> list[dict[str, Any]]:
+    made = FORMATS[report.manifest.format]
+    columns = {**made.columns, **made.optional}
+    found = []
+    for path in files(report, split):
+        for record in tfrecords.records(path, check=False):
+            row = {name: from_feature(values, columns[name]) for name, values in tfrecords.features(record).items()}
+            found.append(row)
+    return found
+
+
+def from_feature(values: list[bytes] | list[int], kind: str) -> Any:
+    """What a feature stands for, by docs/exports.md."""
+    if kind.startswith("list"):
+        return [json.loads(value) for value in values if isinstance(value, bytes)]
+    (value,) = values
+    if isinstance(value, int):
+        return bool(value) if kind == "dtype: bool" else value
+    return value.decode() if kind == "dtype: string" else json.loads(value)
+
+
+READERS = {"parquet": in_parquet, "csv": in_csv, "tfrecord": in_tfrecord}
+
+
 @pytest.mark.parametrize("name", [*REAL, *PREFERENCES, *MADE])
 def test_the_same_rows_are_in_every_container(name: str, real: Version, paired: Version, tmp_path: Path) -> None:
     version = real if name in REAL else paired
@@ -153,7 +179,7 @@ def test_the_same_rows_are_in_every_container(name: str, real: Version, paired: 
     for container in CONTAINERS:
         report = export_version(version, name, tmp_path / container, container=container, shard_bytes=200_000)
         assert (report.manifest.rows, report.manifest.losses) == (plain.manifest.rows, plain.manifest.losses)
-        read = {"parquet": in_parquet, "csv": in_csv}.get(container, lines)
+        read = READERS.get(container, lines)
         for split in plain.manifest.rows:
             assert read(report, split) == lines(plain, split), container
     if name == "openai-chat":
@@ -202,7 +228,11 @@ def test_a_container_has_a_folder_of_its_own(paired: Version) -> None:
     assert export_version(paired, "alpaca", container="csv").path.name == "paired-v1-alpaca-csv"
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=5))
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+letters = st.sampled_from([*DANGEROUS, ";", "|", ",", "'", '"', "a", " "]) | st.characters(exclude_categories=["Cs"])
+
+
+@given(st.lists(st.text(letters, max_size=8), min_size=1, max_size=5))
 def test_any_text_survives_a_cell(texts: list[str]) -> None:
     import tempfile
 
@@ -213,7 +243,22 @@ def test_any_text_survives_a_cell(texts: list[str]) -> None:
         with (Path(folder) / "train.csv").open(newline="", encoding="utf-8") as file:
             cells = [row["a"] for row in csv.DictReader(file)]
     assert [cell_text(cell) for cell in cells] == texts
-    assert not any(cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") for cell in cells if cell)
+    for cell in cells:
+        for part in re.split(r"[;|\t\r\n]", cell):  # as a program of another separator parts it
+            assert not part.lstrip('"').startswith(DANGEROUS)
+
+
+def test_texts_a_spreadsheet_would_run_are_marked(tmp_path: Path) -> None:
+    texts = ["=1+1", "a;=1+1", "a\n-2+cmd|' /C calc'!A0", "a,=b", '";"@x', "a - b = c"]
+    cells = ["'=1+1", "a;'=1+1", "a\n'-2+cmd|'' /C calc'!A0", "a,=b", '";\'"@x', "a - b = c"]
+    with SplitFiles(tmp_path, "train", "csv", {"a": "dtype: string", "b": "list: json"}, None) as written:
+        for text in texts:
+            written.write_row(json.dumps({"a": text, "b": [text]}).encode())
+    with (tmp_path / "train.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["a"] for row in rows] == cells
+    assert [json.loads(row["b"]) for row in rows] == [[text] for text in texts]
+    assert not any(re.search(r"[;|][=+@-]", row["b"]) for row in rows)
 
 
 def test_llama_factory_finds_its_files(real: Version) -> None:

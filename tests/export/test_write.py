@@ -14,7 +14,7 @@ import pytest
 
 from tests.dataset.support import calls, feedback, interaction, list_store, record_id, result, says, validation
 from tracemill.core.errors import DatasetError, ExportError
-from tracemill.core.examples import Loss
+from tracemill.core.examples import EXAMPLE_TYPES, Loss
 from tracemill.core.records import AnyRecord
 from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe
@@ -116,7 +116,8 @@ def test_what_cannot_be_exported_is_said(version: Version) -> None:
     assert caught.value.hint is not None
     there = {name: int(number) for name, number in re.findall(r"([a-z-]+) \((\d+)\)", caught.value.hint)}
     assert (there["openai-chat"], there["trl-sft"], there["trl-dpo"], there["trl-kto"]) == (14, 14, 1, 12)
-    assert there.keys() == FORMATS.keys() - {"trajectory-preference"}
+    made = {EXAMPLE_TYPES[tag] for types in version.manifest.examples.values() for tag in types}
+    assert there.keys() == {name for name, form in FORMATS.items() if form.example in made}
 
 
 def test_a_damaged_version_is_not_exported(version: Version) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.dataset.support import base, calls, feedback, interaction, open_store, record_id, result, says
 from tracemill.core.errors import ExportError
 from tracemill.core.records import Action, Channel, Decision, Failure, Model, Option, SessionEnd, Step, Validation
-from tracemill.insight import wording
+from tracemill.drawing import wording
 from tracemill.insight.figures import Statistics
 from tracemill.insight.report import SECTIONS, render_html, write_html
 from tracemill.insight.statistics import collect_statistics

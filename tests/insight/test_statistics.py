@@ -26,8 +26,8 @@ from tracemill.core.records import (
     Step,
     Validation,
 )
+from tracemill.drawing.measures import Distribution
 from tracemill.insight.figures import Statistics
-from tracemill.insight.measures import Distribution
 from tracemill.insight.statistics import collect_statistics
 from tracemill.store.hot import HotStore
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.dataset.support import interaction, open_store, says
 from tracemill.core.records import Failure, Model
-from tracemill.insight import wording
+from tracemill.drawing import wording
 from tracemill.insight.figures import Statistics
 from tracemill.insight.statistics import collect_statistics
 from tracemill.insight.terminal import render_terminal

@@ -21,7 +21,8 @@ from tracemill.core.policy import MARK, Policy
 from tracemill.core.records import Action, AnyRecord, Feedback, Interaction, Step, User
 from tracemill.privacy.detect import GROUPS
 from tracemill.privacy.identity import TOO_COMMON
-from tracemill.privacy.redact import MASK, POLICIES, SAFE_HARBOR, STANDARD, Redactor
+from tracemill.privacy.policies import MASK, POLICIES, SAFE_HARBOR, STANDARD
+from tracemill.privacy.redact import Redactor
 
 KEY = b"k" * 32
 REDACTOR = Redactor(STANDARD, KEY)

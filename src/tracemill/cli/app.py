@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 import tracemill.cli.archive as archive
+import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
 import tracemill.cli.privacy as privacy
+import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
 import tracemill.cli.ship as ship
@@ -85,6 +87,17 @@ detected = typer.Typer(help="Find personal data and secrets, and measure how wel
 detected.command()(detection.scan)
 detected.command(name="eval")(detection.evaluate)
 app.add_typer(detected, name="privacy")
+consented = typer.Typer(help="What people allow: shown, granted, withdrawn.", no_args_is_help=True)
+consented.command()(consent.show)
+consented.command()(consent.grant)
+consented.command()(consent.withdraw)
+consented.command(name="list")(consent.list_)
+app.add_typer(consented, name="consent")
+judged = typer.Typer(help="Measure how good records and data files are.", no_args_is_help=True)
+judged.command()(quality.table)
+judged.command()(quality.summary)
+judged.command()(quality.validate)
+app.add_typer(judged, name="quality")
 hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
 hold.command(name="place")(privacy.hold_place)
 hold.command(name="release")(privacy.hold_release)

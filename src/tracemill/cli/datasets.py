@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _FORMATS = (
     "openai-chat, openai-preference, trl-sft, trl-prompt-completion, trl-dpo, trl-kto, sharegpt, sharegpt-preference, "
     "sharegpt-kto, alpaca, axolotl, gemini, mistral, together, together-preference, embedding-pairs, embedding-triplets, "
-    "atif, trajectory-preference"
+    "atif, trajectory-preference, next-action, agent-execution, conversation-example, reward, retrieval-pairs, "
+    "retrieval-triplets"
 )
 """Written out, so that the command line starts without what makes rows; a test compares it with what there is."""
 Reference = Annotated[str, typer.Argument(help="name, or name@v2.")]
@@ -97,7 +98,9 @@ def export(
     reference: Reference,
     format: Annotated[str, typer.Option(help=f"One of: {_FORMATS}.")],  # noqa: A002
     to: Annotated[Path | None, typer.Option(help="Folder to write (default: exports/ in the workspace).")] = None,
-    container: Annotated[str, typer.Option(help="Files: jsonl, jsonl.gz, jsonl.zst, parquet or csv.")] = "jsonl",
+    container: Annotated[
+        str, typer.Option(help="Files: jsonl, jsonl.gz, jsonl.zst, parquet, csv or tfrecord.")
+    ] = "jsonl",
     shard_mb: Annotated[
         float | None, typer.Option(help="Begin another file after this many MB of rows (default: one file a split).")
     ] = None,

@@ -12,7 +12,7 @@ from tracemill.cli.output import emit_json, say, table
 from tracemill.core.errors import SettingError
 
 if TYPE_CHECKING:
-    from tracemill.insight.measures import Rate
+    from tracemill.drawing.measures import Rate
     from tracemill.privacy.detect import Detector
 
 Only = Annotated[list[str] | None, typer.Option("--only", help="Look for this kind alone. May be repeated.")]
@@ -57,7 +57,7 @@ def evaluate(
     """
     options = options_of(context, None, json)
     detector = _detector(only, threshold)
-    from tracemill.insight.measures import rate
+    from tracemill.drawing.measures import rate
     from tracemill.privacy.evaluate import Score, read_labelled
     from tracemill.privacy.evaluate import evaluate as measure
 

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from tracemill.core.steps import Progress
-from tracemill.insight.wording import visible
+from tracemill.drawing.wording import visible
 
 
 @dataclass

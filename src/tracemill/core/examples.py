@@ -23,6 +23,8 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     gives the same and equal content has one id. ``sources`` are all records that gave this content, sorted: the
     interactions and the feedback and validations that were read with them. ``signal`` is the rule that made it,
     ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
+    ``scenario``, ``quality_score``, ``execution_successful`` and ``training_type`` are set in packages: the interaction's
+    scenario, its score by :mod:`tracemill.quality.metrics`, whether it succeeded, and the package's name.
     """
 
     id: str
@@ -34,6 +36,10 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     platform: str = "default"
     task_id: str | None = None
     tools: list[dict[str, Any]] = []
+    scenario: str | None = None
+    quality_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    execution_successful: bool | None = None
+    training_type: str | None = None
 
 
 class SupervisedExample(_Example, tag="supervised", frozen=True):
@@ -97,12 +103,65 @@ class TrajectoryPreference(_Example, tag="trajectory_preference", frozen=True):
     rejected_tools: list[dict[str, Any]] | None = None
 
 
-Example: TypeAlias = SupervisedExample | LabelledExample | PreferenceExample | TrajectoryPreference
+class ActionExample(_Example, tag="action", frozen=True):
+    """What an agent did next: the state it was in, the tools it had, the one message it acted by, and what came of it.
+
+    ``prompt`` is the history before, or the state as a message, and ``completion`` the one assistant message. ``action`` is
+    ``tool_request``, ``decision`` or ``answer``; ``tool`` and ``parameters`` are the first call's. ``state`` is what a step
+    or a decision recorded of the state, ``options`` what a decision could choose from. ``outcome`` is what followed and is
+    not to be trained on: ``success``, and ``results`` (messages), or cost, time and quality of a decision.
+    """
+
+    prompt: list[Message]
+    completion: list[Message]
+    action: str
+    tool: str | None = None
+    parameters: Any = None
+    reasoning: str | None = None
+    goal: str | None = None
+    state: Any = None
+    agent: str | None = None
+    available_tools: list[str] = []
+    options: list[dict[str, Any]] = []
+    stated_confidence: float | None = None
+    outcome: dict[str, Any] = {}
+
+
+class RewardExample(_Example, tag="reward", frozen=True):
+    """A prompt, one completion and its score, on the scale that ``score_name`` means. ``tail`` as for SupervisedExample."""
+
+    prompt: list[Message]
+    completion: list[Message]
+    score: float
+    score_name: str
+    tail: list[Message] = []
+
+
+class RetrievalExample(_Example, tag="retrieval", frozen=True):
+    """A query, a retrieved passage that the answer used, and where there is one a passage that was retrieved and not used."""
+
+    query: str
+    positive: str
+    negative: str | None = None
+
+
+Example: TypeAlias = (
+    SupervisedExample
+    | LabelledExample
+    | PreferenceExample
+    | TrajectoryPreference
+    | ActionExample
+    | RewardExample
+    | RetrievalExample
+)
 EXAMPLE_TYPES: dict[str, type[Example]] = {
     "supervised": SupervisedExample,
     "labelled": LabelledExample,
     "preference": PreferenceExample,
     "trajectory_preference": TrajectoryPreference,
+    "action": ActionExample,
+    "reward": RewardExample,
+    "retrieval": RetrievalExample,
 }
 
 

@@ -7,10 +7,13 @@ what stood there.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
+
+from tracemill.core.records import AnyRecord
 
 MARK = "$privacy"
 """The key in ``extra`` under which a record carries its marks, the newest last."""
@@ -56,14 +59,39 @@ class RedactionNote(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     count: Annotated[int, Meta(ge=1)] = 1
 
 
-class RedactionMark(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RedactionMark(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """That a policy was applied to a record.
 
     ``seal`` is a keyed digest of the record as the policy left it, so that a second pass knows its own work and leaves it.
+    ``origin`` is a keyed digest of the record as it was sent, so that the same one sent again is known whatever a policy of
+    today makes of it; ``joins`` are keyed digests of what it is matched by where it names no interaction. Neither says
+    anything to whoever has not the key.
     """
 
     policy: Name
     version: Annotated[int, Meta(ge=1)]
     digest: str
     notes: list[RedactionNote] = []
+    origin: str = ""
+    joins: list[str] = []
     seal: str = ""
+
+
+def first_mark(extra: Mapping[str, Any]) -> RedactionMark | None:
+    """The oldest mark in a record's ``extra``, whoever wrote it; None where there is none that can be read."""
+    marks = extra.get(MARK)
+    if not isinstance(marks, list) or not marks:
+        return None
+    try:
+        return msgspec.convert(marks[0], RedactionMark)
+    except msgspec.ValidationError:
+        return None
+
+
+def scope_of(record: AnyRecord) -> str:
+    """What a record belongs to: its conversation, session, interaction, or itself."""
+    for name in ("conversation_id", "session_id", "interaction_id"):
+        value = getattr(record, name, None)
+        if isinstance(value, str) and value:
+            return value
+    return record.id

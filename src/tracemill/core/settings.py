@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracemill.core.errors import SettingError
+from tracemill.core.records import Purpose
 
 CONFIG_FILE = "tracemill.yaml"
 CONFIG_VARIABLE = "TRACEMILL_CONFIG"
@@ -274,6 +275,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         60.0
     )
     s3_retries: Annotated[int, Meta(ge=0, le=100), _also("How often a failed request to it is tried again.")] = 4
+    consent_defaults: Annotated[
+        dict[Purpose, Literal["granted", "denied"]],
+        _also(
+            "By purpose (`store`, `evaluate`, `train`, `share`): what holds for people who said nothing, `granted` or"
+            " `denied`; a purpose left out is granted (docs/consent.md). File only."
+        ),
+    ] = {}
     subject_encryption: Annotated[
         bool, _also("Seal what people say with a key of their own, in the database and the archive (docs/erasure.md).")
     ] = False
@@ -294,6 +302,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ray_address: Annotated[
         str, _also("Address of the Ray cluster, such as `ray://head:10001` or `auto`. Empty: as Ray finds it.")
     ] = ""
+    redaction: Annotated[
+        str,
+        _also(
+            "Policy by which personal data and secrets are replaced before anything is stored (docs/privacy.md):"
+            " `standard`, `safe-harbor`, `mask`, or one of your own. Empty: records are stored as they come."
+        ),
+    ] = ""
+    redact_in_process: Annotated[
+        bool,
+        _also("With `redaction`: already in the application's process, before the spool, in a background thread."),
+    ] = False
+    policies: Annotated[str, _also("YAML file of redaction policies of your own. Empty: the built-in ones only.")] = ""
     user_data_collection: Annotated[
         UserDataCollection,
         _also("Lightspeed's section of that name: transcripts and feedback also written as its JSON files. File only."),

@@ -21,8 +21,8 @@ from tracemill.dataset.merge import (
     Merge,
     Merged,
     count_contradictions,
+    note_others,
     note_records,
-    note_unmatched,
     rows_file,
     write_fates,
 )
@@ -110,7 +110,10 @@ def fates_of_range(site: Site, wanted: _Range) -> tuple[int, Counter[str]]:
 
 @dataclass
 class Assembly:
-    """One run of the stage. ``output`` is the folder of the version to be."""
+    """One run of the stage. ``output`` is the folder of the version to be.
+
+    ``consents`` are the ids of the consent records that were looked at: they have a fate too.
+    """
 
     crew: Crew
     work: Path
@@ -119,6 +122,7 @@ class Assembly:
     shards: Sequence[Shard]
     unmatched: Mapping[str, str]
     progress: Progress | None
+    consents: Sequence[bytes] = ()
     assembled: Assembled = field(default_factory=Assembled)
 
     def run(self) -> Assembled:
@@ -175,7 +179,7 @@ class Assembly:
         for _, changes in self.crew.run(note_shard, noted):
             self.assembled.changes.update(changes)
         runs = RunWriter(self.work, "noted-unmatched")
-        note_unmatched(self.unmatched, runs)
+        note_others(self.unmatched, self.consents, runs)
         runs.close()
 
     def _fates(self) -> None:

@@ -28,12 +28,15 @@ from tracemill.dataset.crew import at_work
 from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.pairs import discard_pairs, make_pairs
-from tracemill.dataset.patterns import mark_duplicates
+from tracemill.dataset.patterns import Comparing, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, read_shard, shards
 from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.attached_file import on_disk
+from tracemill.feedback.executions import find_executions
+from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
 _OUTPUT = "version"
@@ -95,29 +98,39 @@ class _Build:
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
-        self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}"
+        self.held = read_consents(store, recipe.purpose, recipe.consent_default, up_to=self.watermark)
+        self.spoken = SpokenFor(self.held)
+        self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}{self.held.digest()}"
 
     def run(self, settings: Settings | None, lock: int) -> Built:
         self.work.mkdir(exist_ok=True)
         parts = shards(self.work, self.watermark)
         missing = [shard for shard in parts if not shard.complete(self.store)]
         site = Site(self.work, self.recipe, self.watermark, _store=self.store)
-        attachments = attach(self.store, up_to=self.watermark)
-        site.share(attachments)
+        attachments = attach(self.store, up_to=self.watermark, keeps=self.spoken.keeps)
+        if self.recipe.reads_executions():
+            attachments.executions = find_executions(self.store, up_to=self.watermark)
+        attachments = on_disk(attachments, self.work / "attachments.db")
+        site.share((attachments, self.held))
         with at_work(site, settings, len(missing), lock) as crew:
             self._read(crew, parts, missing)
             return self._built(crew, parts, attachments, len(parts) - len(missing))
 
     def _built(self, crew: Crew, parts: Sequence[Shard], attachments: Attachments, resumed: int) -> Built:
         ledger = read_ledger(parts)
+        comparing = Comparing(crew, self.work, self.progress)
         if (duplicates := self.recipe.duplicates()) is not None:
-            mark_duplicates(crew, self.work, parts, ledger, duplicates)
+            mark_duplicates(comparing, parts, ledger, duplicates)
+        if (novelty := self.recipe.novelty()) is not None:
+            mark_known(comparing, parts, ledger, novelty)
         unmatched = self._unmatched(ledger, attachments)
-        digest = ledger.records_digest(list(unmatched))
+        consents = self.held.of(ledger.people | self.spoken.people)
+        digest = ledger.records_digest(list(unmatched), [one.id for one in consents])
         version = self._existing(digest)
         new = version is None
         if version is None:
-            version = self._write(crew, ledger, parts, unmatched, digest, resumed)
+            read = [one.id for one in consents if not one.erased]
+            version = self._write(crew, ledger, parts, unmatched, read, digest, resumed)
         self._clean_up()
         return Built(version, new)
 
@@ -134,20 +147,23 @@ class _Build:
                 self.progress("read records", done, self.watermark)
 
     def _unmatched(self, ledger: Ledger, attachments: Attachments) -> dict[str, str]:
-        """Feedback and validations that should belong to what was read but match nothing, with the reason.
+        """Feedback and validations that belong to what was read but may not be used, or match nothing, with the reason.
 
-        Only a source that names nothing but platforms can tell: for a narrower one they may belong to what it leaves out.
+        That something matches nothing, only a source that names nothing but platforms can tell: for a narrower one it may
+        belong to what is left out.
         """
         source = self.recipe.source
         platforms = source.platforms
+        read = set(ledger.ids)
+        refused = self.spoken.refused.items()
+        found = {name: self.held.reason for name, target in refused if target is not None and id_bytes(target) in read}
         if source != type(source)(platforms=platforms):
-            return {}
-        found = {
+            return found
+        found |= {
             entry.id: entry.reason
             for entry in attachments.unmatched
             if not platforms or entry.platform is None or entry.platform in platforms
         }
-        read = set(ledger.ids)
         missing = [target for target in attachments.targets() if id_bytes(target) not in read]
         known = self.store.known(missing)
         for target in missing:
@@ -184,6 +200,7 @@ class _Build:
         ledger: Ledger,
         parts: Sequence[Shard],
         unmatched: dict[str, str],
+        consents: Sequence[bytes],
         digest: str,
         resumed: int,
     ) -> Version:
@@ -192,7 +209,7 @@ class _Build:
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         groups = ledger.draw_splits(self.recipe.seed, self.recipe.split)
-        merged = Assembly(crew, self.work, output, ledger, parts, unmatched, self.progress).run()
+        merged = Assembly(crew, self.work, output, ledger, parts, unmatched, self.progress, consents).run()
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             name=self.recipe.name,
@@ -244,7 +261,8 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
 
 def _notes(ledger: Ledger, merged: Assembled, shares: Mapping[str, float]) -> list[str]:
     """Findings a reader should know, as sentences."""
-    notes = [
+    notes = list(ledger.notes)
+    notes += [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]

@@ -7,9 +7,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from tracemill.core.examples import (
+    ActionExample,
     Example,
     LabelledExample,
     PreferenceExample,
+    RetrievalExample,
+    RewardExample,
     SupervisedExample,
     TrajectoryPreference,
 )
@@ -22,6 +25,9 @@ _CONTENT: dict[type[Any], tuple[str, ...]] = {
     LabelledExample: ("tools", "prompt", "completion", "tail", "label"),
     PreferenceExample: ("tools", "prompt", "chosen", "rejected"),
     TrajectoryPreference: ("tools", "rejected_tools", "chosen", "rejected"),
+    ActionExample: ("tools", "prompt", "completion", "options"),
+    RewardExample: ("tools", "prompt", "completion", "tail", "score_name", "score"),
+    RetrievalExample: ("query", "positive", "negative"),
 }
 """The fields that are an example's content. Two examples with equal ones are duplicates, whatever they came from."""
 

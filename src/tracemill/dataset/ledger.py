@@ -15,6 +15,10 @@ from tracemill.dataset.history import DIGEST_BYTES
 from tracemill.dataset.shards import Shard
 from tracemill.dataset.split import Groups, draw_split
 
+DUPLICATE, NOT_NOVEL = 1, 2
+REPEATS = {DUPLICATE: "duplicate_pattern", NOT_NOVEL: "not_novel"}
+"""What ``Ledger.duplicate`` says of an interaction that others stand for, and the reason it is left out by."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialPlace:
@@ -29,7 +33,10 @@ class TrialPlace:
 
 @dataclass
 class Ledger:
-    """The columns of all interactions. ``bases`` is the number of the first interaction of each shard."""
+    """The columns of all interactions. ``bases`` is the number of the first interaction of each shard.
+
+    ``people`` are the digests of their users, where anybody said anything of consent.
+    """
 
     ids: list[bytes] = field(default_factory=list)
     bases: list[int] = field(default_factory=list)
@@ -39,6 +46,8 @@ class Ledger:
     duplicate: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
     attached: list[bytes] = field(default_factory=list)
+    people: set[bytes] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     _splits: dict[int, str] = field(default_factory=dict)
 
     def number(self, owner: tuple[int, int]) -> int:
@@ -46,10 +55,10 @@ class Ledger:
         shard, place = owner
         return self.bases[shard] + place
 
-    def records_digest(self, others: Sequence[str]) -> str:
-        """SHA-256 over the sorted ids of all records read: interactions, what is attached to them, and ``others``."""
+    def records_digest(self, others: Sequence[str], consents: Sequence[bytes] = ()) -> str:
+        """SHA-256 over the sorted ids of all records read: interactions, what is attached to them, ``others``, ``consents``."""
         whole = hashlib.sha256()
-        for raw in sorted([*self.ids, *self.attached, *map(id_bytes, others)]):
+        for raw in sorted([*self.ids, *self.attached, *map(id_bytes, others), *consents]):
             whole.update(id_text(raw).encode() + b"\n")
         return whole.hexdigest()
 
@@ -89,8 +98,10 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
         for row in shard.columns():
             number = ledger.groups.add(row.groups)
             ledger.ids.append(id_bytes(row.id))
-            ledger.attached.extend(id_bytes(record_id) for record_id in row.attached)
+            ledger.attached.extend(id_bytes(record_id) for record_id in (*row.attached, *row.executed))
             ledger.selected.append(row.dropped is None)
+            if row.person:
+                ledger.people.add(row.person)
             if row.spine:
                 end = row.spine[-DIGEST_BYTES:]
                 if ends.setdefault(end, number) != number:

@@ -24,6 +24,7 @@ from tracemill.core.examples import (
 )
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.dataset.files import WholeFile
+from tracemill.dataset.ledger import REPEATS
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.select import Columns
@@ -124,10 +125,10 @@ class Merge:
                 for number in numbers:
                     fates.add(self.ledger.ids[number], _encode(["left_out", draft.signal, "superseded"]))
                 continue
-            if (
-                len(numbers) == 1 and self.ledger.duplicate[numbers[0]]
+            if len(numbers) == 1 and (
+                repeats := self.ledger.duplicate[numbers[0]]
             ):  # a comparison of trials has two owners and stands
-                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, "duplicate_pattern"]))
+                fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
             standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
         return standing
@@ -160,15 +161,19 @@ def note_records(rows: Iterable[Columns], uncompared: Mapping[int, str], fates: 
             left_out["trials"] = uncompared[place]
         fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
         for record_id in row.attached:
-            fates.add(id_bytes(record_id), _encode(["attached"]))
+            fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
+        for record_id in row.executed:
+            fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
         changes.update(f"steps.{reason}" for reason in row.changes)
     return changes
 
 
-def note_unmatched(unmatched: Mapping[str, str], fates: RunWriter) -> None:
-    """Give every record that matched nothing an entry with the reason."""
+def note_others(unmatched: Mapping[str, str], consents: Iterable[bytes], fates: RunWriter) -> None:
+    """Give every record that matched nothing an entry with the reason, and every consent that was looked at one."""
     for record_id, reason in unmatched.items():
         fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+    for raw in consents:
+        fates.add(raw, _encode(["consent"]))
 
 
 def write_fates(entries: Iterable[Entry], file: WholeFile) -> Counter[str]:
@@ -222,12 +227,12 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
     dropped = None
     for entry in entries:
         if entry[0] == "interaction":
-            dropped = None if entry[1] is None else f"steps.{entry[1]}"
+            dropped = entry[1] if entry[1] is None or entry[1].startswith("consent.") else f"steps.{entry[1]}"
             left_out = {**entry[2], **left_out}
         elif entry[0] == "unmatched":
-            dropped = f"feedback.{entry[1]}"
+            dropped = entry[1] if entry[1].startswith("consent.") else f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
-            dropped = "feedback.not_used"
+            dropped = f"{entry[1]}.not_used"
     return Fate(
         id=record_id,
         split=split,

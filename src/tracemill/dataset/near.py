@@ -26,6 +26,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.texts import Pattern, TextFiles, read_narrow, read_texts
@@ -71,20 +72,29 @@ class Cluster:
 
 
 def clusters(
-    crew: Crew, work: Path, shards: Sequence[TextFiles], how: Comparison, identity: Callable[[int], bytes]
+    crew: Crew,
+    work: Path,
+    shards: Sequence[TextFiles],
+    how: Comparison,
+    identity: Callable[[int], bytes],
+    progress: Progress | None = None,
 ) -> list[Cluster]:
     """Every cluster of more than one text, by the id of its best. ``identity`` gives the id of a number."""
     shared = _shared_lines(shards, how)
     asked = [_Asked(files, how, shared, work / f"near-{at:06d}.keys") for at, files in enumerate(shards)]
     counts = [0] * len(shards)
-    for at, count in crew.run(keys_of_shard, asked):
+    for done, (at, count) in enumerate(crew.run(keys_of_shard, asked), 1):
         counts[at] = count
+        if progress is not None:
+            progress("compare texts", done, len(asked) + 1)
     texts = _Texts(asked, np.asarray(counts, np.int64))
     linked = texts.link(crew)
     found = _ranked(linked, texts, identity)
     for one in asked:
         for path in work.glob(f"{one.target.stem}.*"):
             path.unlink()
+    if progress is not None:
+        progress("compare texts", len(asked) + 1, len(asked) + 1)
     return found
 
 

@@ -30,14 +30,17 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.rules import DuplicatePatterns
+from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
 SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
 SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+"""Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
@@ -96,7 +99,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
     score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
     ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them.
+    share of each split, by sets of records that belong together, and ``seed`` draws them. ``purpose`` is what people must
+    allow for their records to be taken, ``consent_default`` what holds for those who said nothing of it.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -112,6 +116,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    purpose: Literal["train", "evaluate", "share"] = "train"
+    consent_default: Default = "granted"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -120,8 +126,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 hint="Use 1 to 63 letters, digits, '_', '-' and single dots, beginning with a letter or digit.",
             )
         _check_split(self.split)
-        if sum(isinstance(step, DuplicatePatterns) for step in self.steps) > 1:
-            raise RecipeError("steps: duplicate_patterns stands there twice")
+        for name, kind in (("duplicate_patterns", DuplicatePatterns), ("novelty", Novelty)):
+            if sum(isinstance(step, kind) for step in self.steps) > 1:
+                raise RecipeError(f"steps: {name} stands there twice")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
@@ -129,6 +136,20 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def duplicates(self) -> DuplicatePatterns | None:
         """The step that leaves duplicate patterns out, if there is one."""
         return next((step for step in self.steps if isinstance(step, DuplicatePatterns)), None)
+
+    def novelty(self) -> Novelty | None:
+        """The step that prefers what is new, if there is one."""
+        return next((step for step in self.steps if isinstance(step, Novelty)), None)
+
+    def reads_executions(self) -> bool:
+        """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
+        judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
+        return (
+            judged
+            or self.duplicates() is not None
+            or self.novelty() is not None
+            or bool(EXECUTION_SIGNALS & set(self.signals))
+        )
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.

@@ -6,7 +6,7 @@ reason to drop, unless ``unknown: drop`` says so.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -30,7 +30,12 @@ class NamedStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rule(NamedStep, frozen=True):
-    """A step that also looks at what was said of the interaction. By itself it keeps everything."""
+    """A step that also looks at what was said of the interaction, and at how it was carried out. By itself it keeps everything.
+
+    A class that never looks at steps and decisions sets ``reads_executions`` to False, so that they are not read for it.
+    """
+
+    reads_executions: ClassVar[bool] = True
 
     def __call__(self, interaction: Interaction) -> Verdict[Interaction]:
         return self.judge(interaction, NOTHING)
@@ -57,8 +62,15 @@ def said_of(attached: Attached) -> Said:
 
 
 def judge_quality(interaction: Interaction, attached: Attached, expected: Expected | None = None) -> Quality:
-    """The measures of an interaction with what was said of it."""
-    return measure(interaction, said=said_of(attached), expected=expected or Expected(), measured=text_of(interaction))
+    """The measures of an interaction with what was said of it, its steps and its decisions."""
+    return measure(
+        interaction,
+        said=said_of(attached),
+        expected=expected or Expected(),
+        steps=attached.steps,
+        decisions=attached.decisions,
+        measured=text_of(interaction),
+    )
 
 
 _measured: tuple[Interaction, TextQuality] | None = None
@@ -107,6 +119,8 @@ class CompleteExecution(Rule, frozen=True):
     A response that ends with tool calls is one step of an agent's conversation logged call by call, and is complete.
     """
 
+    reads_executions: ClassVar[bool] = False
+
     def judge(self, interaction: Interaction, attached: Attached) -> Verdict[Interaction]:  # noqa: ARG002
         found = set(text_of(interaction).defects())
         return Drop("incomplete_execution") if found & set(INCOMPLETE) else KEEP
@@ -151,6 +165,7 @@ class SoundText(Rule, frozen=True):
     ``rules`` restricts it to some of them (see docs/quality.md).
     """
 
+    reads_executions: ClassVar[bool] = False
     rules: tuple[str, ...] = ()
 
     def judge(self, interaction: Interaction, attached: Attached) -> Verdict[Interaction]:  # noqa: ARG002
@@ -173,6 +188,23 @@ class DuplicatePatterns(NamedStep, frozen=True):
     tool_results: bool = False
 
 
+class Novelty(NamedStep, frozen=True):
+    """Prefer what is new: of each cluster of similar interactions keep the best few (left out: ``not_novel``).
+
+    The novelty of an interaction is 1 ÷ its rank in its cluster, best score first, of equals the least id: 1 for the best of
+    its kind, ½ for the next. What is below ``minimum`` is left out, so that ⌊1 ÷ minimum⌋ of a kind stay and no kind is lost.
+    It is applied once all are read, after ``duplicate_patterns``, and compares the same texts, at a lower ``threshold``. How
+    much of what there is was seen stands in the version's notes (:mod:`tracemill.quality.coverage`). Needs
+    ``tracemill[quality]``.
+    """
+
+    minimum: Annotated[float, Meta(gt=0, le=1)] = 0.2
+    threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    shingle: Annotated[int, Meta(ge=1, le=20)] = 3
+    recall: Annotated[float, Meta(gt=0, lt=1)] = 0.99
+    boilerplate: Annotated[float, Meta(gt=0, le=1)] = 0.2
+
+
 def _teaches(quality: Quality, least: float | None) -> bool:
     learning = quality.value("learning")
     return quality.value("success") == 0 and least is not None and learning is not None and learning >= least
@@ -186,5 +218,6 @@ RULES: dict[str, type[NamedStep]] = {
     "failed_executions": FailedExecutions,
     "sound_text": SoundText,
     "duplicate_patterns": DuplicatePatterns,
+    "novelty": Novelty,
 }
 """Rules by the name a recipe file gives them."""

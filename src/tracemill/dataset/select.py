@@ -33,12 +33,15 @@ _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """The narrow columns of one interaction that was read: all that is kept in memory or looked at across records.
 
+    ``attached`` are the ids of what was said of it, ``executed`` those of its steps and decisions.
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
-    ``offset`` and ``length`` say where a trial lies in its shard's file of trials.
+    ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``person`` is the digest by which what
+    the user consented to is found; empty where nobody said anything.
     """
 
     id: str
     attached: list[str]
+    executed: list[str] = []
     dropped: str | None = None
     changes: list[str] = []
     left_out: dict[str, str] = {}
@@ -48,6 +51,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     score: float = 0.0
     offset: int = 0
     length: int = 0
+    person: bytes = b""
 
 
 @dataclass(slots=True)
@@ -69,14 +73,15 @@ def select(
     interaction: Interaction, attached: Attached, recipe: Recipe, get: Callable[[str], AnyRecord | None]
 ) -> Selected:
     """Run the recipe's steps and signals over one interaction. Raises DatasetError when a step fails."""
-    ids = list(attached.ids())
+    ids, executed = list(attached.ids()), list(attached.executed())
     changes: list[str] = []
     current = interaction
     for step in recipe.steps:
         verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
-            dropped = Columns(id=interaction.id, attached=ids, dropped=verdict.reason, changes=changes)
-            return Selected(dropped)
+            return Selected(
+                Columns(id=interaction.id, attached=ids, executed=executed, dropped=verdict.reason, changes=changes)
+            )
         if isinstance(verdict, Change):
             current = verdict.value
             changes.append(verdict.reason)
@@ -84,13 +89,15 @@ def select(
     left_out = _signals(current, attached, recipe, get, selected)
     trial = _trial(current, attached, recipe, left_out)
     selected.trial = trial
-    if (duplicates := recipe.duplicates()) is not None:
+    duplicates = recipe.duplicates()
+    if duplicates is not None or recipe.novelty() is not None:
         score = judge_quality(current, attached).score
-        content = document(trajectory(current), results=duplicates.tool_results)
+        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
         selected.pattern = (0.5 if score is None else score), content
     selected.columns = Columns(
         id=interaction.id,
         attached=ids,
+        executed=executed,
         changes=changes,
         left_out=left_out,
         # a step that takes the user out must not part what belongs together, one that names a task may join more

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -24,13 +25,15 @@ from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.identity import example_tag, opposition
 from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rows import encode_line
-from tracemill.dataset.select import Columns, select
+from tracemill.dataset.select import Columns, Selected, select
 from tracemill.dataset.signals.trials import Trial
 from tracemill.dataset.site import Site
 from tracemill.dataset.sort import RunWriter
 from tracemill.dataset.texts import Pattern, TextWriter
-from tracemill.feedback.attach import Attachments
-from tracemill.store.base import Store
+from tracemill.feedback.attach import Attached, Attachments
+from tracemill.feedback.executions import BATCH
+from tracemill.privacy.consent import Consents, digest_of
+from tracemill.store.base import Filter, Store
 
 SHARD_PLACES = 2000
 """Places of the store's order that one shard covers at least."""
@@ -150,7 +153,7 @@ class Shard:
         """Whether an earlier run finished it and everything it was made of is still stored."""
         if not self.columns_path.exists():
             return False
-        ids = [record_id for row in self.columns() for record_id in (row.id, *row.attached)]
+        ids = [record_id for row in self.columns() for record_id in (row.id, *row.attached, *row.executed)]
         return all(
             len(store.known(ids[at : at + 1000])) == len(set(ids[at : at + 1000])) for at in range(0, len(ids), 1000)
         )
@@ -160,7 +163,7 @@ class Shard:
         for path in self.work.glob(f"{self.stem}.*"):
             path.unlink()
 
-    def read(self, store: Store, recipe: Recipe, attachments: Attachments) -> None:
+    def read(self, store: Store, recipe: Recipe, attachments: Attachments, held: Consents) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
@@ -168,9 +171,8 @@ class Shard:
         with WholeFile(self.columns_path) as columns:
             with WholeFile(self.trials_path) as trials, TextWriter(self.patterns_path, self.narrow_path) as texts:
                 files = _Files(runs, columns, trials, texts)
-                for place, record in enumerate(store.scan(where)):
-                    assert isinstance(record, Interaction)  # the filter names no other type
-                    self._read_one(place, record, recipe, attachments, store, files)
+                for place, (record, attached) in enumerate(_joined(store, where, attachments)):
+                    self._read_one(place, record, attached, recipe, held, store, files)
             runs.close()
             sync_folder(self.work)
         sync_folder(self.work)
@@ -179,15 +181,22 @@ class Shard:
         self,
         place: int,
         record: Interaction,
+        attached: Attached,
         recipe: Recipe,
-        attachments: Attachments,
+        held: Consents,
         store: Store,
         files: _Files,
     ) -> None:
-        selected = select(record, attachments.of(record.id), recipe, store.get)
+        if held.denies(record):
+            ids, executed = list(attached.ids()), list(attached.executed())
+            selected = Selected(Columns(id=record.id, attached=ids, executed=executed, dropped=held.reason))
+        else:
+            selected = select(record, attached, recipe, store.get)
         for signal, whole, example in selected.examples:
             add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
         row = selected.columns
+        if held and record.user is not None:
+            row = msgspec.structs.replace(row, person=digest_of(record.user))
         if selected.trial is not None:
             stored = _encode(StoredTrial.of(selected.trial))
             row = msgspec.structs.replace(row, offset=files.trials.bytes, length=len(stored))
@@ -204,8 +213,22 @@ class Shard:
 
 
 def read_shard(site: Site, number: int) -> None:
-    """Read one shard through the recipe: the part of a build that workers do. ``site.inputs`` are the attachments."""
-    Shard(site.work, number, site.watermark).read(site.store, site.recipe, site.inputs)
+    """Read one shard through the recipe: the part of a build that workers do.
+
+    ``site.inputs`` are the attachments and what people consented to.
+    """
+    attachments, held = site.inputs
+    Shard(site.work, number, site.watermark).read(site.store, site.recipe, attachments, held)
+
+
+def _joined(store: Store, where: Filter, attachments: Attachments) -> Iterator[tuple[Interaction, Attached]]:
+    """The interactions that pass a filter, in stored order, each with what is attached to it."""
+    records = iter(store.scan(where))
+    while batch := list(islice(records, BATCH if attachments.executions.any else 1)):
+        attached = attachments.of_batch(store, [record.id for record in batch])
+        for record, found in zip(batch, attached, strict=True):
+            assert isinstance(record, Interaction)  # the filter names no other type
+            yield record, found
 
 
 def _write_entry(file: WholeFile, encoded: bytes) -> None:

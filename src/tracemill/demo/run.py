@@ -25,7 +25,7 @@ from tracemill.core.settings import load_settings
 from tracemill.dataset.recipe import load_recipe
 from tracemill.dataset.version import Version
 from tracemill.demo.replay import replay
-from tracemill.insight import wording
+from tracemill.drawing import wording
 from tracemill.workspace import Workspace
 
 EXPORTS = {"openai-chat": "supervised", "trl-dpo": "preference", "trl-kto": "labelled"}

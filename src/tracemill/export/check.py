@@ -74,7 +74,8 @@ def _faults(row: dict[str, Any], example: Example, made: Format, losses: Sequenc
         yield from _check_side(row.get(side), sides[side], f"/{side}", lost)
     for name in made.values:
         expected = getattr(example, name)
-        if not _equal(row.get(name), expected) and not (name not in row and is_empty(expected)):
+        gone = name not in row and (is_empty(expected) or lost.get(f"/{name}") == _GONE)
+        if not _equal(row.get(name), expected) and not gone:
             yield Fault("value_changed", f"{name} is not the example's")
     yield from _check_tools(row, example, lost)
     parallel = made.marks_parallel_calls and any(

@@ -1,10 +1,10 @@
-"""The files rows stand in: JSON lines, plain or compressed, Parquet and CSV; a split is one file, or several of a size.
+"""The files rows stand in: JSON lines, plain or compressed, Parquet, CSV, TFRecord; a split is one file, or several of a size.
 
 The same rows give the same bytes: no times, no names of machines. Sizes of shards are those of the rows as JSON lines, so that
 every container of a version parts at the same rows.
 
-In Parquet and CSV a row's fields are columns. What has no fixed type (messages, tools) is JSON text there: as Arrow structs,
-the argument objects of a file would all get the keys of each other.
+In Parquet, CSV and TFRecord a row's fields are columns. What has no fixed type (messages, tools) is JSON text there: as Arrow
+structs, the argument objects of a file would all get the keys of each other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import zstandard
 from tracemill.core.errors import ExportError
 from tracemill.core.examples import DatasetFile
 from tracemill.dataset.files import WholeFile
+from tracemill.export.tf_example import encode_example, frame, require_tfrecord
 
 CONTAINERS = {
     "jsonl": ".jsonl",
@@ -33,6 +34,7 @@ CONTAINERS = {
     "jsonl.zst": ".jsonl.zst",
     "parquet": ".parquet",
     "csv": ".csv",
+    "tfrecord": ".tfrecord",
 }
 """Containers by name, with the ending of their files."""
 _ROW_GROUP = 8 * 1024 * 1024
@@ -40,8 +42,13 @@ _ROW_GROUP = 8 * 1024 * 1024
 _ZSTD_LEVEL = 9
 _GZIP = 31
 """zlib's word for its largest window in a gzip frame, which it writes without a time and a name."""
-_FORMULA = re.compile(r"[=+\-@\t\r\n'＝＋－＠]")
-"""What a cell must not begin with (OWASP, CSV injection), and the mark put before it."""
+_FORMULA = re.compile(r"""(^|[;|\t\r\n])(?="*[=+\-@\t\r\n＝＋－＠]|')""")
+"""Where a cell would begin with a formula (OWASP, CSV injection), or with the mark that is put there.
+
+A cell also begins after ``;``, ``|``, a tab or a line break for a program that parts columns by another sign than the comma,
+since it does not see that the text is quoted."""
+_MARK = re.compile(r"(^|[;|\t\r\n])'")
+_FORMULA_IN_JSON = re.compile(r"(?<=[;|])[=+\-@＝＋－＠]")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -50,7 +57,7 @@ class SplitFiles:
     """The files of one split. Use as a context manager: leaving it normally puts the last file in its place.
 
     ``columns`` are a row's fields with their types as the header of a card names them. ``shard_bytes`` is the size at which
-    the next file begins; without it there is one. Raises ExportError for Parquet without pyarrow.
+    the next file begins; without it there is one. Raises ExportError for Parquet or TFRecord without the packages they need.
     """
 
     def __init__(
@@ -58,6 +65,8 @@ class SplitFiles:
     ) -> None:
         if container == "parquet" and find_spec("pyarrow") is None:
             raise ExportError("Parquet needs pyarrow", hint="Install `tracemill[archive]`.")
+        if container == "tfrecord":
+            require_tfrecord()
         self._folder, self._split, self._container = folder, split, container
         self._columns = {name: _specification(kind) for name, kind in columns.items()}
         self._shard_bytes = shard_bytes
@@ -85,6 +94,8 @@ class SplitFiles:
             return file, _Csv(file, self._columns)
         if self._container == "parquet":
             return file, _Parquet(file, self._columns)
+        if self._container == "tfrecord":
+            return file, _TfRecord(file, self._columns)
         return file, _Lines(file, self._container)
 
     def _finish(self) -> None:
@@ -162,13 +173,13 @@ def _cell(value: Any, column: dict[str, Any]) -> str:
     if value is None:
         return ""
     if column.get("dtype") != "string":
-        return _encode(value).decode()
-    return f"'{value}" if _FORMULA.match(value) else str(value)
+        return _FORMULA_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", _encode(value).decode())
+    return _FORMULA.sub(r"\1'", value)
 
 
 def cell_text(cell: str) -> str:
-    """The text that a cell of a CSV export stands for: itself, without the mark that keeps it from being a formula."""
-    return cell.removeprefix("'")
+    """The text that a cell of a CSV export stands for: itself, without the marks that keep it from being a formula."""
+    return _MARK.sub(r"\1", cell)
 
 
 class _Parquet:
@@ -200,6 +211,37 @@ class _Parquet:
     def finish(self) -> None:
         self._write()
         self._writer.close()
+
+
+class _TfRecord:
+    """``tf.train.Example`` messages: a feature a field, none where the row lacks the field.
+
+    A text is one value of bytes, true or false and an integer one of ``int64``, a list one value of bytes an element (as JSON
+    text, where the elements are no texts), everything else JSON text. That holds for numbers with a fraction too: those of
+    an Example have 32 bits, and would come back changed.
+    """
+
+    def __init__(self, file: WholeFile, columns: Mapping[str, dict[str, Any]]) -> None:
+        self._file, self._columns = file, columns
+
+    def add(self, line: bytes) -> None:
+        row = _decode(line)
+        found = {name: _values(row[name], kind) for name, kind in self._columns.items() if row.get(name) is not None}
+        self._file.write(frame(encode_example(found)))
+
+    def finish(self) -> None:
+        """Every row is in the file already."""
+
+
+def _values(value: Any, column: dict[str, Any]) -> list[bytes] | list[int]:
+    if "list" in column and isinstance(value, list):
+        inner = _inner(column)
+        return [_bytes(element, inner) for element in value]
+    return [int(value)] if column.get("dtype") in ("bool", "int64") else [_bytes(value, column)]
+
+
+def _bytes(value: Any, column: dict[str, Any]) -> bytes:
+    return str(value).encode() if column.get("dtype") == "string" else _encode(value)
 
 
 class _Sink(io.RawIOBase):

@@ -20,6 +20,9 @@
     Harbor's trajectory documents, with what follows the last answer (:mod:`tracemill.export.atif`).
 ``trajectory-preference``
     Two whole attempts, everything as captured. No trainer of preferences between answers reads it as it is, and none should.
+``next-action``, ``agent-execution``, ``conversation-example``, ``reward``, ``retrieval-pairs``, ``retrieval-triplets``
+    What agents did next, as prompt and completion or as documents with context and metadata; scored completions; passages
+    that answers used and did not use (:mod:`tracemill.export.agents`).
 """
 
 from __future__ import annotations
@@ -27,8 +30,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tracemill.core.examples import LabelledExample, PreferenceExample, SupervisedExample, TrajectoryPreference
-from tracemill.export import atif, chat_services, embeddings, gemini, llama_factory
+from tracemill.core.examples import (
+    ActionExample,
+    LabelledExample,
+    PreferenceExample,
+    RetrievalExample,
+    RewardExample,
+    SupervisedExample,
+    TrajectoryPreference,
+)
+from tracemill.export import agents, atif, chat_services, embeddings, gemini, llama_factory
 from tracemill.export.rows import Dialect, Format
 
 _OPENAI_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
@@ -226,6 +237,68 @@ _TRAJECTORY_PREFERENCE = Format(
     values=("shared", "chosen_score", "rejected_score", "rejected_tools"),
     ends_with_answer=False,
 )
+_NEXT_ACTION = Format(
+    name="next-action",
+    summary="prompt and completion: the state, and the action that was taken",
+    example=ActionExample,
+    dialect=TRL,
+    sides=("prompt", "completion"),
+    conversations=(("prompt", "completion"),),
+    columns={"prompt": _JSON, "completion": _JSON},
+    optional=_TOOLS,
+)
+_AGENT_EXECUTION = replace(
+    _NEXT_ACTION,
+    name="agent-execution",
+    summary="training_example documents: context, expected output, metadata",
+    dialect=VERBATIM,
+    columns={"training_example": "dtype: json"},
+    optional={},
+    values=agents.EXECUTION_VALUES,
+    fold=agents.agent_execution,
+    unfold=agents.read_agent_execution,
+)
+_CONVERSATION_EXAMPLE = replace(
+    _OPENAI_CHAT,
+    name="conversation-example",
+    summary="conversation_example documents: messages and metadata",
+    dialect=Dialect(_TEMPLATE_FIELDS),
+    columns={"conversation_example": "dtype: json"},
+    optional={},
+    values=agents.CONVERSATION_VALUES,
+    marks_parallel_calls=False,
+    fold=agents.conversation_example,
+    unfold=agents.read_conversation_example,
+)
+_REWARD = replace(
+    _NEXT_ACTION,
+    name="reward",
+    summary="prompt, completion and the score it got",
+    example=RewardExample,
+    columns={"prompt": _JSON, "completion": _JSON, "score": "dtype: float64", "score_name": _TEXT},
+    values=("score", "score_name"),
+)
+_RETRIEVAL_PAIRS = Format(
+    name="retrieval-pairs",
+    summary="sentence-transformers: query and a passage that was used",
+    example=RetrievalExample,
+    dialect=VERBATIM,
+    sides=(),
+    conversations=(),
+    columns={"anchor": _TEXT, "positive": _TEXT},
+    optional={},
+    values=("query", "positive", "negative"),
+    ends_with_answer=False,
+    fold=agents.retrieval_pair,
+    unfold=agents.read_retrieval,
+)
+_RETRIEVAL_TRIPLETS = replace(
+    _RETRIEVAL_PAIRS,
+    name="retrieval-triplets",
+    summary="sentence-transformers: query, a passage that was used, one that was not",
+    columns={"anchor": _TEXT, "positive": _TEXT, "negative": _TEXT},
+    fold=agents.retrieval_triplet,
+)
 
 FORMATS: Mapping[str, Format] = {
     made.name: made
@@ -233,6 +306,7 @@ FORMATS: Mapping[str, Format] = {
         *(_OPENAI_CHAT, _OPENAI_PREFERENCE, _TRL_SFT, _TRL_PROMPT_COMPLETION, _TRL_DPO, _TRL_KTO),
         *(_SHAREGPT, _SHAREGPT_PREFERENCE, _SHAREGPT_KTO, _ALPACA, _AXOLOTL),
         *(_GEMINI, _MISTRAL, _TOGETHER, _TOGETHER_PREFERENCE, _PAIRS, _TRIPLETS, _ATIF, _TRAJECTORY_PREFERENCE),
+        *(_NEXT_ACTION, _AGENT_EXECUTION, _CONVERSATION_EXAMPLE, _REWARD, _RETRIEVAL_PAIRS, _RETRIEVAL_TRIPLETS),
     )
 }
 """Formats by name."""

@@ -20,6 +20,7 @@ from tracemill.core.examples import (
     Example,
     LabelledExample,
     PreferenceExample,
+    RewardExample,
     SupervisedExample,
 )
 from tracemill.core.records import Message
@@ -236,7 +237,7 @@ def _parallel(message: Message) -> bool:
 
 def _beyond(example: Example) -> list[Lost]:
     """What stands in an example beside the messages a trainer sees."""
-    if isinstance(example, (SupervisedExample, LabelledExample)):
+    if isinstance(example, (SupervisedExample, LabelledExample, RewardExample)):
         if not example.tail:
             return []
         detail = f"{len(example.tail)} messages after the last answer"

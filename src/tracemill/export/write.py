@@ -55,13 +55,17 @@ def export_version(
     container: str = "jsonl",
     shard_bytes: int | None = None,
     progress: Progress | None = None,
+    withdrawn: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
     ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
-    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. The same version, format,
-    container and size give the same bytes. Raises ExportError for a format or container nobody knows and for a version
-    that has no examples it is made of; DatasetError when the version is damaged or another process writes the same folder.
+    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``withdrawn`` are records that
+    may not be used any more, each with the reason: rows they are a source of are refused. The same version, format,
+    container, size and withdrawn records give the same bytes.
+
+    Raises ExportError for a format or container nobody knows and for a version that has no examples it is made of;
+    DatasetError when the version is damaged or another process writes the same folder.
     """
     made = FORMATS.get(format)
     if made is None:
@@ -79,7 +83,7 @@ def export_version(
         ending = "" if container == "jsonl" else f"-{container}"
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, to, container, shard_bytes, progress).run()
+        return _Export(version, made, to, container, shard_bytes, progress, withdrawn or {}).run()
 
 
 def _instead(version: Version) -> str:
@@ -99,7 +103,9 @@ class _Export:
         container: str,
         shard_bytes: int | None,
         progress: Progress | None,
+        withdrawn: Mapping[str, str],
     ) -> None:
+        self.withdrawn = withdrawn
         self.version, self.made, self.to, self.progress = version, made, to, progress
         self.container, self.shard_bytes = container, shard_bytes
         self.tag = str(made.example.__struct_config__.tag)
@@ -153,7 +159,7 @@ class _Export:
         columns = {**self.made.columns, **self.made.optional}
         with SplitFiles(self.to, split, self.container, columns, self.shard_bytes) as files:
             for example in self.version.examples(split, self.tag):
-                row, lost, refused = make_row(example, self.made)
+                row, lost, refused = self._row(example)
                 if row is not None:
                     files.write_row(row)
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
@@ -163,6 +169,13 @@ class _Export:
                     self.progress(f"export {self.made.name}", self.done, total)
         self.rows[split] = files.rows
         return files.files
+
+    def _row(self, example: Example) -> tuple[bytes | None, list[Lost], RefusedError | None]:
+        """The line of an example, unless somebody it came from took their consent back since it was built."""
+        reason = next((self.withdrawn[source] for source in example.sources if source in self.withdrawn), None)
+        if reason is None:
+            return make_row(example, self.made)
+        return None, [], RefusedError(reason, "a person it came from does not allow it any more")
 
     def _list(
         self,
@@ -199,10 +212,11 @@ class _Export:
         null: a chat template would write those nulls out. As ``json`` they are read back as they stand.
         """
         optional = self.made.optional
+        unknown = self.container == "tfrecord"  # to `datasets`
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
         columns = {**self.made.columns, **optional}
-        if self.container == "csv":
+        if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())
         return "\n".join(
@@ -212,12 +226,10 @@ class _Export:
                 f"size_categories:\n- {_size_category(rows)}",
                 f"task_categories:\n- {'sentence-similarity' if self.made.texts else 'text-generation'}",
                 f"tags:\n- tracemill\n- {self.made.name}",
-                "configs:",
-                "- config_name: default",
-                "  data_files:",
+                *([] if unknown else ["configs:", "- config_name: default", "  data_files:"]),
                 *(
                     line
-                    for split, files in written.items()
+                    for split, files in ({} if unknown else written).items()
                     for line in (f"  - split: {split}", "    path:", *(f"    - {file.path}" for file in files))
                 ),
                 *(["dataset_info:", "  features:"] if columns else []),
@@ -228,8 +240,12 @@ class _Export:
                 "",
                 f"{self.made.summary}. {rows:,} rows: {', '.join(f'{n:,} {split}' for split, n in self.rows.items())}.",
                 "",
-                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold. Load it with",
-                "`datasets.load_dataset` on this folder (`datasets` 4.7 or newer).",
+                f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold.",
+                *(
+                    []
+                    if unknown
+                    else ["Load it with `datasets.load_dataset` on this folder (`datasets` 4.7 or newer)."]
+                ),
                 "",
             ]
         )

@@ -5,8 +5,8 @@ it was sent, and is joined here. The links, in this order:
 
 1. ``interaction_id``, where the sender had it;
 2. ``step_id`` alone, as annotations of a span or run have it: the id may be an interaction's (it is about the whole), a
-   step's (it is about that step of its interaction), or that of the root of a trace, whose interaction has the span's id
-   in ``extra``;
+   step's or decision's (it is about that part of its interaction), or that of the root of a trace, whose
+   interaction has the span's id in ``extra``;
 3. the conversation and the texts: ``user_question`` must equal the last user message of the turn, ``llm_response`` its
    answer, whitespace aside; a validation is matched by its ``original`` artifact instead. Where several turns match, the
    latest that is not after the feedback is meant.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -29,9 +29,11 @@ from tracemill.core.codec import encode_plain
 from tracemill.core.foreign import trace_record_id
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import role, text
+from tracemill.core.policy import first_mark
 from tracemill.core.records import (
     AnnotatorKind,
     AnyRecord,
+    Decision,
     Feedback,
     FeedbackKind,
     Interaction,
@@ -39,6 +41,7 @@ from tracemill.core.records import (
     Step,
     Validation,
 )
+from tracemill.feedback.executions import Executions
 from tracemill.store.base import Filter, Store
 
 _FEW = 100
@@ -56,7 +59,9 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The narrow columns of one feedback. ``time`` is in microseconds since the epoch."""
+    """The narrow columns of one feedback. ``time`` is in microseconds since the epoch, ``step_id`` the step, decision or
+    span that it names.
+    """
 
     id: str
     time: int
@@ -67,6 +72,7 @@ class Mark:
     score: float | None
     corrects: bool
     about_step: bool
+    step_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +99,28 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Everything said of one interaction, by time and then by id."""
+    """Everything said of one interaction, by time and then by id; and its steps and decisions, where they were read.
+
+    Unlike the others, steps and decisions are whole records: they are joined by a build for one batch at a time.
+    """
 
     feedback: tuple[Mark, ...] = ()
     validations: tuple[Check, ...] = ()
+    steps: tuple[Step, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.feedback or self.validations)
+        return bool(self.feedback or self.validations or self.steps or self.decisions)
 
     def ids(self) -> Iterator[str]:
-        """The ids of all records joined to the interaction."""
+        """The ids of all records that were said of the interaction."""
         yield from (mark.id for mark in self.feedback)
         yield from (check.id for check in self.validations)
+
+    def executed(self) -> Iterator[str]:
+        """The ids of its steps and decisions."""
+        yield from (step.id for step in self.steps)
+        yield from (decision.id for decision in self.decisions)
 
     def labels(self, scales: Mapping[str, Scale]) -> list[Label]:
         """Every judgement for or against the interaction as a whole: thumbs, ratings, and scores that have a scale.
@@ -167,6 +183,17 @@ class Attachments:
     _by_interaction: dict[str, list[Mark | Check]] = field(default_factory=dict)
     _by_conversation: dict[str, list[Mark | Check]] = field(default_factory=dict)
     unmatched: list[Unmatched] = field(default_factory=list)
+    executions: Executions = field(default_factory=Executions)
+
+    def of_batch(self, store: Store, ids: Sequence[str]) -> Iterator[Attached]:
+        """What is attached to each of some interactions, with their steps and decisions where these are asked for."""
+        executions = self.executions.of(store, ids)
+        for record_id in ids:
+            attached = self.of(record_id)
+            execution = executions.get(record_id)
+            if execution is not None:
+                attached = replace(attached, steps=execution.steps, decisions=execution.decisions)
+            yield attached
 
     def of(self, interaction_id: str) -> Attached:
         """What was said of one interaction; empty when nothing was."""
@@ -211,20 +238,21 @@ class _Turn:
 
 @dataclass(slots=True)
 class _Pending:
-    """An entry that has to be matched by its texts."""
+    """An entry that has to be matched by its texts, as they are and as they were before redaction."""
 
     entry: Mark | Check
     platform: str | None
-    key: bytes
+    keys: list[bytes]
     turns: list[_Turn] = field(default_factory=list)
 
 
-def attach(store: Store, *, up_to: int | None = None) -> Attachments:
-    """Join every feedback and validation of the store (up to a watermark) to its interaction.
+def attach(store: Store, *, up_to: int | None = None, keeps: Callable[[AnyRecord], bool] | None = None) -> Attachments:
+    """Join every feedback and validation of the store (up to a watermark) to its interaction; those that ``keeps`` allows.
 
     Reads feedback and validations once, and interactions once more only when something must be matched by its texts.
     """
-    return _attach(store, store.scan(Filter(types=_TYPES, up_to=up_to)), up_to)
+    said = store.scan(Filter(types=_TYPES, up_to=up_to))
+    return _attach(store, said if keeps is None else filter(keeps, said), up_to)
 
 
 def attach_unlinked(store: Store, conversations: Set[str]) -> Attachments:
@@ -254,9 +282,9 @@ def _attach(store: Store, said: Iterable[AnyRecord], up_to: int | None) -> Attac
         elif isinstance(record, Feedback) and record.step_id is not None and isinstance(entry, Mark):
             links = {name: _word(record.extra.get(name)) for name in ("trace_id", "span_id")}
             of_steps.append(_OfStep(entry, record.platform, record.step_id, **links))
-        elif record.conversation_id is not None and (key := _wanted(record)) is not None:
+        elif record.conversation_id is not None and (keys := _wanted(record)):
             conversations.add(record.conversation_id)
-            pending.append(_Pending(entry, record.platform, key))
+            pending.append(_Pending(entry, record.platform, keys))
         elif record.conversation_id is not None:
             attachments.add_to_conversation(record.conversation_id, entry)
         else:
@@ -308,11 +336,11 @@ def _resolve(store: Store, of_steps: list[_OfStep], attachments: Attachments, up
         target = found.get(item.step_id)
         root = found.get(trace_record_id(item.trace_id)) if item.trace_id else None
         if isinstance(target, Interaction):
-            attachments.add(target.id, replace(item.mark, about_step=False))
-        elif isinstance(target, Step) and target.interaction_id is not None:
+            attachments.add(target.id, replace(item.mark, about_step=False, step_id=None))
+        elif isinstance(target, Step | Decision) and target.interaction_id is not None:
             attachments.add(target.interaction_id, item.mark)
         elif isinstance(root, Interaction) and item.span_id and root.extra.get("span_id") == item.span_id:
-            attachments.add(root.id, replace(item.mark, about_step=False))
+            attachments.add(root.id, replace(item.mark, about_step=False, step_id=None))
         elif item.span_id and not item.trace_id:
             left.append(item)
         else:
@@ -328,7 +356,7 @@ def _resolve_by_span(store: Store, left: list[_OfStep], attachments: Attachments
         wanted.setdefault(str(item.span_id), []).append(item)
     for record in store.scan(Filter(types=("interaction",), up_to=up_to)):
         for item in wanted.pop(str(record.extra.get("span_id")), ()):
-            attachments.add(record.id, replace(item.mark, about_step=False))
+            attachments.add(record.id, replace(item.mark, about_step=False, step_id=None))
     for items in wanted.values():
         attachments.unmatched += [Unmatched(item.mark.id, item.platform, "no_such_step") for item in items]
 
@@ -366,6 +394,7 @@ def _narrow(record: Feedback | Validation) -> Mark | Check:
         record.score,
         record.correction is not None,
         record.step_id is not None,
+        record.step_id,
     )
 
 
@@ -407,7 +436,7 @@ def _text_keys(conversation: str, question: str, answer: str) -> Iterator[bytes]
         yield _key(conversation, "answer", answered)
 
 
-def _wanted(record: Feedback | Validation) -> bytes | None:
+def _said(record: Feedback | Validation) -> bytes | None:
     """The key a record without an interaction id must be matched by; None when it names nothing to match."""
     conversation = record.conversation_id or ""
     if isinstance(record, Validation):
@@ -418,25 +447,56 @@ def _wanted(record: Feedback | Validation) -> bytes | None:
     return next(_text_keys(conversation, *texts), None)
 
 
-def _offered(interaction: Interaction) -> Iterator[bytes]:
+def _shown(interaction: Interaction) -> Iterator[bytes]:
     conversation = interaction.conversation_id or ""
     yield from _text_keys(conversation, *question_and_answer(interaction))
     if interaction.artifact is not None:
         yield _key(conversation, "artifact", encode_plain(interaction.artifact))
 
 
+def join_keys(record: AnyRecord) -> list[bytes]:
+    """What a record is matched by where no interaction is named: of an interaction, and of what only names its texts.
+
+    Redaction keeps keyed digests of them in the record's mark, since it may change a text in one record and not in another.
+    """
+    if isinstance(record, Interaction):
+        return list(_shown(record)) if record.conversation_id is not None else []
+    if not isinstance(record, (Feedback, Validation)) or record.interaction_id is not None:
+        return []
+    key = _said(record) if record.conversation_id is not None else None
+    return [] if key is None else [key]
+
+
+def _before(record: Interaction | Feedback | Validation) -> Iterator[bytes]:
+    """The same of the record as it was before redaction, as keyed digests."""
+    mark = first_mark(record.extra) if record.extra else None
+    if mark is not None:
+        yield from (join.encode() for join in mark.joins)
+
+
+def _wanted(record: Feedback | Validation) -> list[bytes]:
+    key = _said(record)
+    return [*([key] if key is not None else []), *_before(record)]
+
+
+def _offered(interaction: Interaction) -> Iterator[bytes]:
+    yield from _shown(interaction)
+    yield from _before(interaction)
+
+
 def _match(records: Iterable[object], conversations: set[str], pending: list[_Pending]) -> None:
     """Give each pending entry the turns of its conversation that have its texts."""
     by_key: dict[bytes, list[_Pending]] = {}
     for item in pending:
-        by_key.setdefault(item.key, []).append(item)
+        for key in item.keys:
+            by_key.setdefault(key, []).append(item)
     for interaction in records:
         if not isinstance(interaction, Interaction) or interaction.conversation_id not in conversations:
             continue
         turn = _Turn(microseconds(interaction.time), interaction.turn or 0, interaction.id, interaction.platform)
         for key in _offered(interaction):
             for item in by_key.get(key, ()):
-                if item.platform is None or item.platform == interaction.platform:
+                if turn not in item.turns and (item.platform is None or item.platform == interaction.platform):
                     item.turns.append(turn)
 
 

@@ -11,7 +11,7 @@ from datetime import date
 import msgspec
 from msgspec import Struct
 
-from tracemill.insight.measures import Distribution, Rate, Share
+from tracemill.drawing.measures import Distribution, Rate, Share
 from tracemill.insight.patterns import ToolPattern
 
 

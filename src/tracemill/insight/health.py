@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tracemill.core.consent import NO_CONSENT
 from tracemill.core.errors import TracemillError
 from tracemill.core.pseudonym import load_pseudonymizer
 from tracemill.sdk.ledger import Counts
@@ -120,9 +121,9 @@ def _store(store: HotStore) -> Check:
 def _collection(counts: Counts, rate: float | None) -> Check:
     if rate is None:
         return Check("collection", True, "nothing captured yet")
-    dropped = sum(counts.dropped.values())
+    dropped = sum(number for reason, number in counts.dropped.items() if reason != NO_CONSENT)
     parts = [f"{rate:.2%} of {counts.captured:,} captured records kept"]
-    if dropped:
+    if counts.dropped:
         parts.append("dropped: " + ", ".join(f"{number:,} {reason}" for reason, number in counts.dropped.items()))
     if counts.unaccounted > 0:
         parts.append(f"{counts.unaccounted:,} were in the memory of a process that was killed")

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tracemill.insight.measures import Rate, Share, Tally, rate, shares, short_name
+from tracemill.drawing.measures import Rate, Share, Tally, rate, shares, short_name
 from tracemill.insight.trajectories import Call, Trajectory
 
 LENGTHS = (2, 3, 4)

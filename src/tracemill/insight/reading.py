@@ -17,6 +17,7 @@ from tracemill.core.records import (
     Step,
     Validation,
 )
+from tracemill.drawing.measures import DistinctSample, Measure, Tally, rate, shares, short_name
 from tracemill.insight.figures import (
     Cause,
     Chats,
@@ -28,7 +29,6 @@ from tracemill.insight.figures import (
     Trajectories,
     ValidationFigures,
 )
-from tracemill.insight.measures import DistinctSample, Measure, Tally, rate, shares, short_name
 from tracemill.insight.patterns import PatternCounter
 from tracemill.insight.trajectories import Trajectory, TrajectoryStream
 

@@ -6,26 +6,24 @@ escaping of what comes from records could load and run nothing.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.metadata
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tracemill.core.errors import ExportError
 from tracemill.core.ids import now
 from tracemill.dataset.files import write_whole
-from tracemill.insight import wording
+from tracemill.drawing import wording
+from tracemill.drawing.charts import WIDTH, Series, bars, columns, histogram, rates
+from tracemill.drawing.measures import Distribution, Share
+from tracemill.drawing.page import page_environment, page_style
+from tracemill.drawing.wording import visible
 from tracemill.insight.calendar import Period, periods
-from tracemill.insight.charts import WIDTH, Series, bars, columns, histogram, rates
 from tracemill.insight.figures import Group, Statistics
-from tracemill.insight.measures import Distribution, Share
-from tracemill.insight.wording import visible
 
 SECTIONS = (
     ("over-time", "Over time"),
@@ -55,25 +53,16 @@ def write_html(statistics: Statistics, path: Path, *, title: str = "tracemill re
 
 def render_html(statistics: Statistics, *, title: str, made: datetime) -> str:
     """The report as the text of one HTML file."""
-    environment = Environment(
-        loader=PackageLoader("tracemill.insight", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(visible=visible_cell, count=wording.count, size=wording.size)
-    assert environment.loader is not None
-    style = environment.loader.get_source(environment, "report.css")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    environment = page_environment("tracemill.insight")
+    style, style_hash = page_style()
     unit, columns_of_time = periods(statistics.days)
     return environment.get_template("report.html.j2").render(
         s=statistics,
         title=title,
         made=made,
         version=importlib.metadata.version("tracemill"),
-        style=Markup(style),  # noqa: S704 - our own file, and its hash must hold
-        style_hash=f"sha256-{digest}",
+        style=style,
+        style_hash=style_hash,
         sections=SECTIONS,
         unit=unit,
         periods=columns_of_time,
@@ -87,11 +76,6 @@ def render_html(statistics: Statistics, *, title: str, made: datetime) -> str:
         **_rows(statistics),
         **_sentences(statistics),
     )
-
-
-def visible_cell(value: Any) -> str:
-    """Any value of a record as text that cannot hide anything."""
-    return visible(value if isinstance(value, str) else str(value))
 
 
 # -- charts

@@ -2,7 +2,7 @@
 
 Counts, success, tokens, costs, mean times and bytes come from sums the store maintains and cost nothing to read. Lengths,
 quantiles, causes, contexts, trajectories and patterns need the bodies: one streaming pass, which can be limited to the
-newest records or left out. See :mod:`tracemill.insight.measures` for the formulas.
+newest records or left out. See :mod:`tracemill.drawing.measures` for the formulas.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from datetime import date
 
 from tracemill.core.records import RECORD_TYPES
 from tracemill.core.steps import Progress
+from tracemill.drawing.measures import rate, shares
 from tracemill.insight.figures import Day, Group, Outcomes, Scope, Statistics, ToolUse
-from tracemill.insight.measures import rate, shares
 from tracemill.insight.patterns import ToolPerformance
 from tracemill.insight.reading import Reading
 from tracemill.store.base import DailyRow, Filter, Store, ToolRow

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracemill.insight import wording
+from tracemill.drawing import wording
+from tracemill.drawing.measures import Distribution, Share
+from tracemill.drawing.wording import visible
 from tracemill.insight.figures import Group, Statistics
-from tracemill.insight.measures import Distribution, Share
-from tracemill.insight.wording import visible
 
 _ROWS = 12
 

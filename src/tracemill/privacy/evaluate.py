@@ -20,7 +20,8 @@ from tracemill.core.codec import decode_json
 from tracemill.core.errors import RecordError, SourceError
 from tracemill.core.records import AnyRecord
 from tracemill.privacy.detect import GROUPS, Detector, Finding
-from tracemill.privacy.redact import KEY_BYTES, SAFE_HARBOR, Redactor
+from tracemill.privacy.policies import SAFE_HARBOR
+from tracemill.privacy.redact import KEY_BYTES, Redactor
 
 
 class Label(Struct, frozen=True):

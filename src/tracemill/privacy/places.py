@@ -153,17 +153,17 @@ class RefusedPlace:
         return len(refused) + len(waiting)
 
     def _found(self, subject: Subject) -> tuple[list[int], list[tuple[str, str, str]]]:
-        unpack = zstandard.ZstdDecompressor().decompress
+        unpack, take_off = zstandard.ZstdDecompressor().decompress, self._store.gateway.veil.take_off
         with reading(self._store.engine) as connection:
             refused = [
                 row.id
                 for row in connection.execute(select(quarantine))
-                if subject.named_in((row.record or "").encode()) or _theirs(subject, unpack(bytes(row.raw)))
+                if subject.named_in((row.record or "").encode()) or _theirs(subject, take_off(unpack(bytes(row.raw))))
             ]
             waiting = [
                 (row.source, row.key, row.part)
                 for row in connection.execute(select(pending))
-                if _theirs(subject, bytes(row.body))
+                if _theirs(subject, take_off(bytes(row.body)))
             ]
         return refused, waiting
 

@@ -10,50 +10,27 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
 from tracemill.core.codec import canonical, encode
-from tracemill.core.policy import MARK, ActionName, Policy, RedactionMark, RedactionNote
+from tracemill.core.policy import MARK, ActionName, Policy, RedactionMark, RedactionNote, scope_of
 from tracemill.core.records import AnyRecord
-from tracemill.privacy.detect import GROUPS, Detector, Finding, resolve
+from tracemill.privacy.detect import GROUPS, Detector, resolve
 from tracemill.privacy.identity import Known
 from tracemill.privacy.invent import Inventor
 from tracemill.privacy.kinds_fields import is_value
-from tracemill.privacy.walk import Place, walk
+from tracemill.privacy.memory import Finds, Memory
+from tracemill.privacy.walk import Place, walk, walk_text
 
 R = TypeVar("R", bound=AnyRecord)
 KEY_BYTES = 32
 _EVERYWHERE = "workspace"
 _INLINE = 1 << 16
 _SPECIFIC = 0.9
-
-
-STANDARD = Policy(
-    name="standard",
-    version=1,
-    actions={
-        **dict.fromkeys(
-            ("contact", "place", "person", "money", "national", "medical", "account", "device"), "pseudonym"
-        ),
-        "date_of_birth": "pseudonym",
-        "date": "keep",
-        "age_over_89": "mask",
-        "photo": "mask",
-        "biometric": "mask",
-        "secret": "mask",
-    },
-)
-"""People become invented people, secrets their kind's name; dates but for those of birth stay."""
-SAFE_HARBOR = Policy(
-    name="safe-harbor", version=1, actions={**STANDARD.actions, "date": "pseudonym", "card_last_four": "mask"}
-)
-"""All eighteen identifiers of HIPAA's Safe Harbor (45 CFR 164.514(b)(2)): as ``standard``, and every date moved."""
-MASK = Policy(name="mask", version=1, actions={"date": "keep"})
-"""Everything becomes its kind's name."""
-POLICIES: dict[str, Policy] = {policy.name: policy for policy in (STANDARD, SAFE_HARBOR, MASK)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +44,12 @@ class RedactedText:
 class Redactor:
     """Applies one policy under one key.
 
-    The key (at least 32 bytes) decides what is invented: with another one the same person becomes somebody else.
+    The key (at least 32 bytes) decides what is invented: with another one the same person becomes somebody else. ``detector``
+    looks for more than the rules do (see :mod:`tracemill.privacy.backends`). Safe to share between threads.
     Raises ValueError for a shorter key and for a policy that names a kind or group there is none of.
     """
 
-    def __init__(self, policy: Policy, key: bytes) -> None:
+    def __init__(self, policy: Policy, key: bytes, *, detector: Finds | None = None) -> None:
         if len(key) < KEY_BYTES:
             raise ValueError(f"a redaction key has at least {KEY_BYTES} bytes, this one {len(key)}")
         unknown = policy.actions.keys() - GROUPS.keys() - set(GROUPS.values())
@@ -81,31 +59,74 @@ class Redactor:
         self._key = hashlib.blake2b(key, digest_size=32, person=b"tm-redaction").digest()
         self._digest = policy.digest()
         self._actions: dict[str, ActionName] = {kind: policy.action(kind, group) for kind, group in GROUPS.items()}
-        self._detector = Detector(threshold=policy.threshold)
+        self._memory = Memory(detector or Detector(threshold=policy.threshold))
 
     def text(self, text: str, *, scope: str = "") -> RedactedText:
-        """A text by itself. ``scope`` is the conversation it belongs to."""
-        work = _Work(self._detector, self._actions, self._inventor(scope), self._inventor(_EVERYWHERE))
-        work.collect(text, Place(""))
-        new = work.replace(text, Place(""))
+        """A text by itself, JSON or not. ``scope`` is the conversation it belongs to."""
+        work = self._work(scope)
+        walk_text(text, work.collect)
+        new = walk_text(text, work.replace)
         return RedactedText(new, work.notes())
 
-    def record(self, record: R, *, scope: str | None = None) -> R:
+    def record(self, record: R, *, scope: str | None = None, joins: Sequence[bytes] = ()) -> R:
         """A record with this redactor's mark in ``extra["$privacy"]``; the one given is not changed.
 
         ``scope`` says within what the same person has the same invented name: by default the record's conversation, else its
-        session, else the interaction it belongs to. Raises RecordError for a record that cannot be encoded or is too deep.
+        session, else the interaction it belongs to. ``joins`` is what the record is matched by where it names no
+        interaction; the mark keeps keyed digests of it. Raises RecordError for a record that cannot be encoded or is too deep.
         """
         marks = self._marks(record)
         if marks and self._is_done(record, marks):
             return record
-        work = _Work(
-            self._detector, self._actions, self._inventor(scope or scope_of(record)), self._inventor(_EVERYWHERE)
-        )
+        work = self._work(self.scope(record) if scope is None else scope)
         walk(record, work.collect)
+        return self._applied(record, marks, work, joins)
+
+    def together(self, records: Sequence[AnyRecord], *, scope: str) -> list[AnyRecord]:
+        """Records of one conversation: what any of them gives away is replaced in all of them. Else as :meth:`record`."""
+        marks = [self._marks(record) for record in records]
+        done = [bool(own) and self._is_done(record, own) for record, own in zip(records, marks, strict=True)]
+        known = Known()
+        for record, skip in zip(records, done, strict=True):
+            if not skip:
+                walk(record, self._work(scope, known).collect)
+        return [
+            record if skip else self._applied(record, own, self._work(scope, known), ())
+            for record, own, skip in zip(records, marks, done, strict=True)
+        ]
+
+    def scope(self, record: AnyRecord) -> str:
+        """What a record belongs to (:func:`scope_of`), as the redacted record says it."""
+        return self.link(scope_of(record))
+
+    def link(self, value: str) -> str:
+        """A conversation's or session's id, or any other that joins records, as it stands in redacted ones."""
+        return str(self._work("").replace(value, Place("", link=True)))
+
+    def origin(self, record: AnyRecord) -> str:
+        """A keyed digest of a record, the same however its encoding wrote defaults out. Raises RecordError."""
+        try:
+            said = repr(record).encode("utf-8", "surrogatepass")
+        except (ValueError, RecursionError):  # an integer too long to be written in decimals
+            said = canonical(encode(record))
+        return self.keyed(said)
+
+    def keyed(self, content: bytes) -> str:
+        """A digest of some content that says nothing of it to whoever has not the key: 32 hex digits."""
+        return hashlib.blake2b(content, key=self._key, digest_size=16, person=b"tm-keyed").hexdigest()
+
+    def _work(self, scope: str, known: Known | None = None) -> _Work:
+        return _Work(self._memory, self._actions, self._inventor(scope), self._inventor(_EVERYWHERE), known)
+
+    def _applied(self, record: R, marks: list[RedactionMark], work: _Work, joins: Sequence[bytes]) -> R:
         new = walk(record, work.replace)
         mark = RedactionMark(
-            policy=self.policy.name, version=self.policy.version, digest=self._digest, notes=work.notes()
+            policy=self.policy.name,
+            version=self.policy.version,
+            digest=self._digest,
+            notes=work.notes(),
+            origin=self.origin(record),
+            joins=[self.keyed(join) for join in joins],
         )
         return self._sealed(new, [*marks, mark])
 
@@ -141,15 +162,6 @@ class Redactor:
         return hashlib.blake2b(data, key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
 
 
-def scope_of(record: AnyRecord) -> str:
-    """What a record belongs to: its conversation, session, interaction, or itself."""
-    for name in ("conversation_id", "session_id", "interaction_id"):
-        value = getattr(record, name, None)
-        if isinstance(value, str) and value:
-            return value
-    return record.id
-
-
 def _with_marks(record: R, marks: list[RedactionMark]) -> R:
     extra = {**record.extra, MARK: [msgspec.to_builtins(mark) for mark in marks]}
     return msgspec.structs.replace(record, extra=extra)
@@ -158,13 +170,19 @@ def _with_marks(record: R, marks: list[RedactionMark]) -> R:
 class _Work:
     """One record's redaction: what is known of it, and what was done."""
 
-    def __init__(self, detector: Detector, actions: dict[str, ActionName], inventor: Inventor, links: Inventor) -> None:
-        self._detector = detector
+    def __init__(
+        self,
+        memory: Memory,
+        actions: dict[str, ActionName],
+        inventor: Inventor,
+        links: Inventor,
+        known: Known | None = None,
+    ) -> None:
+        self._find = memory.find
         self._actions = actions
         self._inventor = inventor
         self._links = links
-        self._known = Known()
-        self._found: dict[str, list[Finding]] = {}
+        self._known = Known() if known is None else known
         self._done: Counter[tuple[str, str, ActionName]] = Counter()
 
     def notes(self) -> list[RedactionNote]:
@@ -194,11 +212,6 @@ class _Work:
         if isinstance(value, str):
             return self._spans(value, place)
         return self._number(value, place)
-
-    def _find(self, text: str) -> list[Finding]:
-        if text not in self._found:
-            self._found[text] = self._detector.find(text)
-        return self._found[text]
 
     def _field_kind(self, value: Any, place: Place) -> str | None:
         """What a whole value is by its field; a rule that matches all of it says so better."""

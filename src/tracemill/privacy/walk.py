@@ -67,6 +67,11 @@ def walk(record: S, leaf: Leaf) -> S:
     return _struct(record, "", leaf)
 
 
+def walk_text(text: str, leaf: Leaf) -> str:
+    """A text with every leaf replaced: the values inside where it is JSON, else the text itself."""
+    return _text(text, "", leaf, _Around())
+
+
 def _struct(value: S, pointer: str, leaf: Leaf) -> S:
     changes: dict[str, Any] = {}
     for name in value.__struct_fields__:

@@ -13,11 +13,12 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 from tracemill.core.codec import encode
-from tracemill.core.errors import RecordError
+from tracemill.core.errors import RecordError, TracemillError
 from tracemill.core.ids import monotonic, new_id
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
@@ -45,6 +46,10 @@ _QUIET = ("closed", "killed", "damaged")
 Item: TypeAlias = tuple[int, AnyRecord | bytes, int]
 """What waits in memory: its sequence number, the record (or the bytes of one), and its estimated size."""
 
+Redact: TypeAlias = Callable[[bytes], bytes]
+"""Makes of an encoded record what may be written. Raises RecordError for one that may not."""
+OpenRedaction: TypeAlias = Callable[[], Redact]
+
 
 class State:
     """Everything a client of one process holds: queue, segments, counters. ``lock`` guards segments and counters.
@@ -53,9 +58,12 @@ class State:
     first: a signal handler or a finalizer may run while its own thread is inside.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, open_redaction: OpenRedaction | None = None) -> None:
         self.path = path
         self.settings = settings
+        self.open_redaction = open_redaction
+        """Makes what records are redacted with before they are spooled; None where they are spooled as they come."""
+        self.redact: Redact | None = None
         self.producer = new_id()
         self.folder: ProducerFolder | None = None
         self.ledger = Ledger()  # in memory until the folder is there
@@ -423,6 +431,7 @@ def write_queue(state: State) -> None:
         item = taken[1]
         try:
             payload = item if isinstance(item, bytes) else encode_any(state, item)
+            payload = redacted(state, payload)
         except RecordError as error:
             state.lose(error.reason)
             continue
@@ -442,6 +451,23 @@ def encode_any(state: State, record: AnyRecord) -> bytes:
     except Exception as error:  # noqa: BLE001
         # Some dataclass of the host may raise anything when its fields are read.
         raise RecordError("unencodable", type(error).__name__) from None
+
+
+def redacted(state: State, payload: bytes) -> bytes:
+    """The record as it may be written; what cannot be redacted is lost, and counted. Raises RecordError."""
+    if state.open_redaction is None:
+        return payload
+    try:
+        if state.redact is None:
+            state.redact = state.open_redaction()
+        return state.redact(payload)
+    except RecordError:
+        raise
+    except TracemillError as error:
+        if monotonic() - state.complained_at > _BETWEEN_COMPLAINTS:
+            state.complained_at = monotonic()
+            logger.warning("tracemill cannot redact a record and does not keep it: %s", error.message)
+        raise RecordError("redaction_failed", error.message) from error
 
 
 def prepare_spare(state: State) -> None:

@@ -23,7 +23,7 @@ from tracemill.core.errors import RecordError
 from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import SCHEMA_VERSION, AnyRecord
 from tracemill.core.settings import Settings
-from tracemill.sdk.background import State, run_once, spool_forever, where
+from tracemill.sdk.background import OpenRedaction, State, run_once, spool_forever, where
 from tracemill.sdk.deliverer import Deliverer
 from tracemill.sdk.delivery import Delivery
 from tracemill.sdk.estimate import LARGE, estimate, snapshot
@@ -43,16 +43,24 @@ class Client:
 
     Safe for threads, asyncio and signal handlers, and across fork: a child becomes a producer of its own. Two daemon
     threads are started with the first capture. ``open_delivery`` is called in one of them when there is something to
-    deliver for the first time; without it records stay in the spool until somebody drains it.
+    deliver for the first time; without it records stay in the spool until somebody drains it. With ``open_redaction``, which
+    is called in one of them too, every record waits in memory until it is redacted there, and only then is spooled.
     """
 
-    def __init__(self, path: Path, settings: Settings, open_delivery: Callable[[], Delivery] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        open_delivery: Callable[[], Delivery] | None = None,
+        open_redaction: OpenRedaction | None = None,
+    ) -> None:
         """Makes the producer's folder. Raises nothing: in a workspace that cannot be written records wait in memory, and
         are counted as lost when there are too many.
         """
         self.path = path
         self.settings = settings
         self._open_delivery = open_delivery
+        self._open_redaction = open_redaction
         self._start_lock = threading.RLock()
         self._state: State | None = None
         self._deliverer: Deliverer | None = None
@@ -63,7 +71,7 @@ class Client:
         """What was counted where there is no state: after closing."""
         self._complained_at = float("-inf")
         if settings.enabled:
-            self._state = State(path, settings)
+            self._state = State(path, settings, open_redaction)
             self._state.open()
             _clients.add(self)
 
@@ -125,7 +133,7 @@ class Client:
                     _check(payload)
                 if len(payload) > self.settings.record_max_bytes:
                     state.drop(number, "too_large")
-                elif not (
+                elif self._open_redaction is not None or not (
                     state.write(payload, number) or (state.make_way(len(payload)) and state.write(payload, number))
                 ):
                     state.hand_over(number, payload, len(payload))
@@ -267,7 +275,7 @@ class Client:
         self._closed = Counts()
         if state is not None:
             state.close_files()
-            self._state = State(self.path, self.settings)  # its spooler makes the folder
+            self._state = State(self.path, self.settings, self._open_redaction)  # its spooler makes the folder
 
 
 def _started(name: str, target: Callable[[], None]) -> threading.Thread:

@@ -149,6 +149,7 @@ class Deliverer:
                 return False
             state.ledger.add("stored", result.stored)
             state.ledger.add("dead_lettered", result.dead_lettered)
+            state.ledger.drop("no_consent", result.no_consent)
             segment.delivered = end
             segment.delivered_frames += number
         return True

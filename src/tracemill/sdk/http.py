@@ -24,7 +24,7 @@ import msgspec
 from tracemill.core.errors import DeliveryError, SettingError
 from tracemill.core.ids import now
 from tracemill.core.settings import Settings
-from tracemill.sdk.delivery import Delivered
+from tracemill.sdk.delivery import Delivered, delivered
 
 MEDIA_TYPE = "application/vnd.tracemill.records"
 MAX_REPLY = 4 * 1024 * 1024
@@ -81,7 +81,7 @@ class HttpDelivery:
             items
         ):
             raise DeliveryError("the server's answer does not account for every record of the batch")
-        return Delivered(found.stored + found.duplicates, len(found.refused))
+        return delivered(found.stored + found.duplicates, [one.reason for one in found.refused])
 
     def close(self) -> None:
         """Close the connection. It is opened anew when it is needed."""

@@ -24,9 +24,12 @@ DROP_REASONS = (
     "closed",
     "internal_error",
     "killed",
+    "redaction_failed",
+    "no_consent",
 )
 """Why a record was not kept: ``damaged`` frames were lost by the device, ``killed`` records were still in the memory of a
-process that was killed; all others never reached the spool. New reasons go to the end, as their place is in files."""
+process that was killed, ``no_consent`` were refused by the store, as the person does not allow that they are kept; all
+others never reached the spool. New reasons go to the end, as their place is in files."""
 _NAMES = ("captured", "appended", "stored", "dead_lettered", *(f"dropped_{reason}" for reason in DROP_REASONS))
 _INDEX = {name: index for index, name in enumerate(_NAMES, start=1)}
 CAPTURED, APPENDED = _INDEX["captured"], _INDEX["appended"]

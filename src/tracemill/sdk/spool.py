@@ -193,17 +193,15 @@ class Batches:
                 raise
             return self._one_by_one(items, producer)
         middle = len(items) // 2
-        first, second = self.deliver(items[:middle], producer), self.deliver(items[middle:], producer)
-        return Delivered(first.stored + second.stored, first.dead_lettered + second.dead_lettered)
+        return self.deliver(items[:middle], producer) + self.deliver(items[middle:], producer)
 
     def _one_by_one(self, items: list[bytes], producer: str) -> Delivered:
         """Bury what fails alone while another record of the batch goes through; when all fail it is not the records."""
-        stored = dead = 0
+        result = Delivered(0)
         failed: list[tuple[bytes, Exception]] = []
         for item in items:
             try:
-                result = self.delivery.deliver([item])
-                stored, dead = stored + result.stored, dead + result.dead_lettered
+                result += self.delivery.deliver([item])
             except Exception as reason:
                 # The delivery is somebody else's code; judged below, when all have been tried.
                 if isinstance(reason, DeliveryError) and reason.retry:
@@ -214,7 +212,7 @@ class Batches:
         for item, error in failed:
             bury(self._workspace, item, "failed", f"{type(error).__name__}: {error}", producer)
         self.distrust = False
-        return Delivered(stored, dead + len(failed))
+        return result + Delivered(0, len(failed))
 
 
 @dataclass(slots=True)
@@ -224,6 +222,7 @@ class Drained:
     producers: int = 0
     stored: int = 0
     dead_lettered: int = 0
+    no_consent: int = 0
     damaged: int = 0
     live: int = 0
     skipped: list[str] = field(default_factory=list)
@@ -287,6 +286,7 @@ def deliver_folder(
                 note_delivered(folder.ledger, segment, end, result)
                 drained.stored += result.stored
                 drained.dead_lettered += result.dead_lettered
+                drained.no_consent += result.no_consent
                 drained.damaged += damaged
                 if progress is not None:
                     progress("delivering", drained.stored + drained.dead_lettered, None)
@@ -359,6 +359,7 @@ def note_delivered(ledger: Ledger, segment: SegmentReader, end: int, result: Del
     """Count a delivered batch, then move the segment's mark: a kill in between counts it twice, which settling mends."""
     ledger.add("stored", result.stored)
     ledger.add("dead_lettered", result.dead_lettered)
+    ledger.drop("no_consent", result.no_consent)
     segment.set_delivered(end)
 
 
@@ -377,10 +378,11 @@ def settle(ledger: Ledger) -> None:
     Frames that never came back were lost to damage. A batch that was counted twice (see :func:`note_delivered`) was not
     stored twice. What a killed process had in memory went with it. A kill between two counters is one record at most.
     """
-    found = ledger.get("stored") + ledger.get("dead_lettered") + ledger.get("dropped_damaged")
+    refused = ledger.get("dead_lettered") + ledger.get("dropped_damaged") + ledger.get("dropped_no_consent")
+    found = ledger.get("stored") + refused
     if found == ledger.get("appended") + 1:
         ledger.set("appended", found)  # killed right after the record was written, before it was counted
-    most = ledger.get("appended") - ledger.get("dead_lettered") - ledger.get("dropped_damaged")
+    most = ledger.get("appended") - refused
     ledger.set("stored", min(ledger.get("stored"), max(most, 0)))
     lost = most - ledger.get("stored")
     if lost > 0:

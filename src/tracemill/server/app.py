@@ -65,7 +65,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     workspace = await asyncio.to_thread(Workspace.open, settings=settings)
     committer = Committer(workspace.store, app.state.metrics, settings.ingest_queue_bytes)
-    recorder = Recorder(workspace.path, settings, committer, app.state.metrics)
+    redaction = workspace.redacting.open_in_process()
+    recorder = Recorder(workspace.path, settings, committer, app.state.metrics, redaction)
     async with open_client(settings) as client:
         pseudonymizer = load_pseudonymizer(workspace.path, keep_raw=settings.keep_raw_user_ids)
         context = Context(workspace, settings, committer, pseudonymizer, app.state.metrics, client, recorder)

@@ -16,8 +16,9 @@ import msgspec
 from tracemill.core.errors import DeliveryError, TracemillError
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
+from tracemill.sdk.background import OpenRedaction
 from tracemill.sdk.client import Client
-from tracemill.sdk.delivery import Delivered
+from tracemill.sdk.delivery import Delivered, delivered
 from tracemill.sdk.ledger import Counts
 from tracemill.server.committer import Committer
 from tracemill.server.metrics import Metrics
@@ -41,7 +42,7 @@ class CommitterDelivery:
         except TracemillError as error:
             raise DeliveryError(error.message, hint=error.hint) from error
         self._metrics.count(SOURCE, result.stored, result.duplicates, result.refused)
-        return Delivered(result.stored + result.duplicates, len(result.refused))
+        return delivered(result.stored + result.duplicates, [one.reason for one in result.refused])
 
     def close(self) -> None:
         """The committer is closed by the server."""
@@ -50,10 +51,17 @@ class CommitterDelivery:
 class Recorder:
     """Records without ever raising."""
 
-    def __init__(self, path: Path, settings: Settings, committer: Committer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        committer: Committer,
+        metrics: Metrics,
+        open_redaction: OpenRedaction | None = None,
+    ) -> None:
         self._metrics = metrics
         quiet = msgspec.structs.replace(settings, raise_errors="never", delivery_interval_ms=50.0, enabled=True)
-        self._client = Client(path, quiet, lambda: CommitterDelivery(committer, metrics))
+        self._client = Client(path, quiet, lambda: CommitterDelivery(committer, metrics), open_redaction)
 
     def record(self, source: str, kind: type[AnyRecord], fields: Callable[[], Mapping[str, Any]]) -> None:
         """Keep a record of what a function says; the function may fail on what strangers sent."""

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from tracemill.core.records import AnyRecord
+from tracemill.core.records import AnyRecord, Purpose
+
+
+class Said(NamedTuple):
+    """One consent record, narrow. ``id`` is its 16 bytes, or of an ``erased`` one a digest of it; an empty ``platform`` is all.
+
+    ``time`` is in microseconds, ``person`` a digest of the pseudonym, ``place`` that in the order of storing.
+    """
+
+    time: int
+    id: bytes
+    person: bytes
+    purpose: Purpose
+    platform: str
+    granted: bool
+    place: int
+    erased: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +179,9 @@ class Store(Protocol):
 
     def erase(self, ids: Sequence[str]) -> int:
         """Remove records and every shared part nobody else uses. Returns how many were there."""
+
+    def consents(self, purposes: Sequence[Purpose], *, after: int = 0, up_to: int | None = None) -> list[Said]:
+        """What everybody said of some purposes between two watermarks, by id: see :mod:`tracemill.store.consents`."""
 
     def linked(self, ids: Sequence[str]) -> set[str]:
         """The ids of records that name one of these interactions."""

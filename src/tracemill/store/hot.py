@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zstandard
 from sqlalchemy import Connection, Engine, and_, func, or_, select, text, true
 
@@ -25,13 +26,14 @@ from tracemill.core.codec import encode, marked_text
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import from_microseconds, id_bytes, microseconds
 from tracemill.core.pending import PendingPart
-from tracemill.core.records import AnyRecord
+from tracemill.core.records import AnyRecord, Purpose
 from tracemill.core.settings import Settings
-from tracemill.store import audit, erasing
-from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, ToolRow
+from tracemill.store import audit, consents, erasing
+from tracemill.store.base import Appended, DailyRow, Filter, QuarantinedItem, Refusal, Said, ToolRow
 from tracemill.store.dictionary import TRAINED_AT
 from tracemill.store.engine import open_engine, reading, writing
 from tracemill.store.erase import erase_records
+from tracemill.store.gate import Gateway, conversations
 from tracemill.store.hot_search import HotSearch
 from tracemill.store.keys import note_use, put_key, read_key, read_keys
 from tracemill.store.migrate import upgrade
@@ -65,8 +67,9 @@ class HotStore:
         self._engine: Engine = open_engine(url)
         upgrade(self._engine)
         self.sealer = Sealer(settings)
+        self.gateway = Gateway(settings)
         self._reader = Reader(settings.store_cache_bytes, self.sealer)
-        self._writer = Writer(settings, self._reader)
+        self._writer = Writer(settings, self._reader, self.gateway.same)
         self._write_lock = threading.Lock()
         self._trained = 0  # how many of the sizes at which a dictionary is trained were seen to
         with self._reader.lock, reading(self._engine) as connection:
@@ -87,17 +90,21 @@ class HotStore:
             except RecordError as error:
                 refusal = Refusal(index, str(record.id), error.reason, error.message)
                 unencodable.append(Rejected(refusal, f"{type(record).__name__} {record.id}: {error.message}".encode()))
-        return self._write(items, indexes, unencodable, "append")
+        self.gateway.hide(unencodable)
+        passed, places, stopped = self.gateway.passed(items, indexes, self.conversations_of)
+        return self._write(passed, places, [*unencodable, *stopped], "append")
 
     def append_encoded(self, items: Sequence[bytes], *, source: str = "spool") -> Appended:
         """See :class:`tracemill.store.base.Store`."""
-        return self._write(items, range(len(items)), [], source)
+        passed, places, stopped = self.gateway.passed(items, range(len(items)), self.conversations_of)
+        return self._write(passed, places, stopped, source)
 
     def _write(self, items: Sequence[bytes], indexes: Sequence[int], rejected: list[Rejected], source: str) -> Appended:
         candidates, malformed = admit(items)
         for entry in malformed:
             refusal = entry.refusal
             entry.refusal = Refusal(indexes[refusal.index], refusal.id, refusal.reason, refusal.message)
+        self.gateway.hide(malformed)
         for candidate in candidates:
             candidate.index = indexes[candidate.index]
         with self._write_lock, self._reader.lock:
@@ -114,14 +121,17 @@ class HotStore:
 
     def quarantine(self, raw: bytes, reason: str, message: str, source: str) -> None:
         """See :class:`tracemill.store.base.Store`."""
+        refused = Rejected(Refusal(0, None, reason, message), raw)
+        self.gateway.hide([refused])
         with self._write_lock, writing(self._engine) as connection:
-            put_in_quarantine(connection, [Rejected(Refusal(0, None, reason, message), raw)], source)
+            put_in_quarantine(connection, [refused], source)
 
     def pending_put(self, parts: Sequence[PendingPart]) -> None:
         """Keep parts of records that arrive apart; committed when it returns. The same part again changes nothing."""
         if parts:
+            kept = [msgspec.structs.replace(part, body=self.gateway.waiting(part.body)) for part in parts]
             with self._write_lock, writing(self._engine) as connection:
-                put_parts(connection, parts)
+                put_parts(connection, kept)
 
     def pending_drop(self, parts: Sequence[PendingPart]) -> None:
         """Remove parts whose records are made; what came for the same keys meanwhile stays."""
@@ -132,7 +142,12 @@ class HotStore:
     def pending_of(self, source: str, keys: Sequence[str]) -> dict[str, list[PendingPart]]:
         """The parts of each key that has any, in the order of their names."""
         with reading(self._engine) as connection:
-            return parts_of(connection, source, keys)
+            found = parts_of(connection, source, keys)
+        take_off = self.gateway.veil.take_off
+        return {
+            key: [msgspec.structs.replace(part, body=take_off(part.body)) for part in parts]
+            for key, parts in found.items()
+        }
 
     def pending_idle(self, source: str, older_than: datetime, limit: int = 1000) -> list[str]:
         """Keys of which no part has come since a moment, those that wait longest first."""
@@ -167,6 +182,7 @@ class HotStore:
     def erase(self, ids: Sequence[str]) -> int:
         """See :class:`tracemill.store.base.Store`."""
         with self.exclusive() as connection:
+            consents.bury(connection, ids)
             removed = erase_records(connection, self._reader, ids, self.settings.part_threshold_bytes)
         self.shrink()
         return removed
@@ -376,6 +392,16 @@ class HotStore:
                     if needle.in_record(record):
                         yield place, record
 
+    def consents(self, purposes: Sequence[Purpose], *, after: int = 0, up_to: int | None = None) -> list[Said]:
+        """See :class:`tracemill.store.base.Store`."""
+        with reading(self._engine) as connection:
+            return consents.everything(connection, purposes, after=after, up_to=up_to)
+
+    def consents_of(self, people: Sequence[bytes], purpose: Purpose) -> list[Said]:
+        """What some people, by digest, said of a purpose."""
+        with reading(self._engine) as connection:
+            return [one for said in consents.of_people(connection, purpose, people).values() for one in said]
+
     def linked(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
         with reading(self._engine) as connection:
@@ -399,6 +425,12 @@ class HotStore:
         raw = {id_bytes(identity): identity for identity in ids}
         with reading(self._engine) as connection:
             return {raw[bytes(identity)] for (identity,) in look_up(connection, (records.c.id,), records.c.id, raw)}
+
+    def conversations_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """The conversation (else the session), as it stands in a column, of those interactions that are stored and have one."""
+        with self._reader.lock, reading(self._engine) as connection:
+            self._reader.refresh(connection)
+            return conversations(connection, self._reader.names, ids)
 
     def count(self, where: Filter | None = None) -> int:
         """See :class:`tracemill.store.base.Store`."""
@@ -446,7 +478,7 @@ class HotStore:
                 row.message,
                 row.source,
                 row.record,
-                decompress(bytes(row.raw)),
+                self.gateway.veil.take_off(decompress(bytes(row.raw))),
             )
             for row in rows
         ]

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, inspect, text
 from tracemill.core.errors import StoreVersionError
 from tracemill.store.engine import translated
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision under ``migrations/versions``."""
 _FOLDER = Path(__file__).parent / "migrations"
 

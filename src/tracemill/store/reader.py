@@ -53,6 +53,11 @@ class Reader:
         self._trajectories: OrderedDict[int, tuple[list[Any], int]] = OrderedDict()
         self._generation = -1
 
+    @property
+    def generation(self) -> int:
+        """Grows when something that may be remembered was removed; as of the last refresh."""
+        return self._generation
+
     def refresh(self, connection: Connection) -> bool:
         """Drop the caches when something may have been removed since they were filled. True when it did."""
         generation = connection.exec_driver_sql(_GENERATION).scalar()

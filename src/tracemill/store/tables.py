@@ -197,6 +197,23 @@ tombstones = Table(
     sqlite_with_rowid=False,
 )
 
+# Who allowed or withdrew what (store/consents.py): decided by without reading a record. Of an erased withdrawal, `id` is a
+# digest. Column order is the order of reading.
+consents = Table(
+    "consents",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("person", LargeBinary(16), nullable=False),
+    Column("purpose", SmallInteger, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("granted", SmallInteger, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("erased", SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("consents_person", consents.c.person)
+
 legal_holds = Table(
     "legal_holds",
     metadata,

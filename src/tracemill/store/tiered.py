@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace as replaced
 from sqlalchemy import Connection, select
 
@@ -20,6 +21,7 @@ from tracemill.core.errors import ArchiveError, StoreError
 from tracemill.core.ids import id_bytes, id_text, monotonic
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
+from tracemill.store import consents
 from tracemill.store.archived import ArchivedStore, archive_folder
 from tracemill.store.archiving import Archiver
 from tracemill.store.base import Appended, Filter
@@ -29,7 +31,7 @@ from tracemill.store.hot import closed, store_url
 from tracemill.store.names import column_text
 from tracemill.store.search import Needle
 from tracemill.store.tables import records
-from tracemill.store.writer import Rejected
+from tracemill.store.writer import Rejected, advance
 
 T = TypeVar("T")
 _ATTEMPTS = 5
@@ -162,6 +164,20 @@ class TieredStore(ArchivedStore):
         )
         return found | archived | super().known([identity for identity in missing.values() if identity not in archived])
 
+    def conversations_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """See :meth:`tracemill.store.hot.HotStore.conversations_of`."""
+        found = super().conversations_of(ids)
+        missing = [identity for identity in ids if identity not in found]
+        self._refresh()
+        if not missing or not self._files:
+            return found
+        there = super().known(missing)
+        for identity, record in self.get_many([identity for identity in missing if identity not in there]).items():
+            value = getattr(record, "conversation_id", None) or getattr(record, "session_id", None)
+            if value is not None:
+                found[identity] = column_text(marked_text(value))
+        return found
+
     def linked(self, ids: Sequence[str]) -> set[str]:
         """See :class:`tracemill.store.base.Store`."""
         found = super().linked(ids)
@@ -281,4 +297,21 @@ class TieredStore(ArchivedStore):
 
 def open_store(settings: Settings) -> TieredStore:
     """The store of a workspace: the database the settings name, or ``store.db`` in its folder, and its archive."""
-    return TieredStore(store_url(settings), settings)
+    store = TieredStore(store_url(settings), settings)
+    _index_consents(store)
+    return store
+
+
+def _index_consents(store: TieredStore) -> None:
+    """Give the consent records of before there were narrow rows their rows; once in a database's life."""
+    with reading(store.engine) as connection:
+        if consents.is_indexed(connection):
+            return
+    rows: list[dict[str, Any]] = []
+    where = Filter(types=("consent",))
+    while found := store.page(where):
+        rows += [consents.row_of(msgspec.msgpack.decode(encode(record)), place) for place, record in found]
+        where = replace(where, after=found[-1][0])
+    with store.exclusive() as connection:
+        consents.insert(connection, rows)
+        advance(connection, consents.INDEXED, 1)

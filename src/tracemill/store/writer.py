@@ -12,12 +12,15 @@ import zstandard
 from sqlalchemy import Connection, func, select
 
 from tracemill.core.codec import canonical, decode, encode
+from tracemill.core.consent import NO_CONSENT
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import id_bytes, id_text, microseconds, now
 from tracemill.core.records import AnyRecord
 from tracemill.core.settings import Settings
+from tracemill.store import consents
 from tracemill.store.base import Appended, Refusal
 from tracemill.store.chains import Chains, Trail
+from tracemill.store.consenting import Storing
 from tracemill.store.names import CHUNK, Names, column_text
 from tracemill.store.parts import PartWriter
 from tracemill.store.reader import Reader
@@ -115,14 +118,20 @@ class Returning:
 
 
 class Writer:
-    """Writes batches. One of these is used by one thread at a time, inside a write transaction."""
+    """Writes batches. One of these is used by one thread at a time, inside a write transaction.
 
-    def __init__(self, settings: Settings, reader: Reader) -> None:
+    ``same_before`` says whether two encoded records of one id that differ were the same when they were sent.
+    """
+
+    def __init__(self, settings: Settings, reader: Reader, same_before: Callable[[bytes, bytes], bool]) -> None:
         self._settings = settings
         self._reader = reader
+        self._same_before = same_before
         self._names = Names()
         self._chains = Chains()
         self._tombstones: bool | None = None
+        self._generation = -1
+        self._storing = Storing(settings.consent_defaults.get("store", "granted"))
         self.archived: Archived = _nothing_archived
         """Gives those of some ids that lie in the archive."""
         self.body_bytes = 0
@@ -133,18 +142,23 @@ class Writer:
         self._names.forget()
         self._chains.forget()
         self._tombstones = None
+        self._storing.forget()
 
     def write(
         self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected], source: str
     ) -> Appended:
         """Store what is new, quarantine what is refused, in the transaction of ``connection``."""
-        if self._reader.refresh(connection):
+        self._reader.refresh(connection)
+        if self._reader.generation != self._generation:  # somebody who read may have refreshed first
             self.forget()
+            self._generation = self._reader.generation
         admitted = self._without_erased(connection, candidates, rejected)
+        admitted = self._without_unconsented(connection, admitted, rejected)
         fresh, repeated = self._new_ones(connection, admitted, rejected)
         if fresh:
             self._store(connection, fresh)
-        put_in_quarantine(connection, [entry for entry in rejected if entry.refusal.reason != ERASED], source)
+        kept = [entry for entry in rejected if entry.refusal.reason not in (ERASED, NO_CONSENT)]
+        put_in_quarantine(connection, kept, source)
         refused = tuple(entry.refusal for entry in rejected)
         return Appended(len(fresh), len(repeated), refused, tuple(repeated))
 
@@ -163,6 +177,19 @@ class Writer:
             rejected.append(Rejected(Refusal(candidate.index, candidate.plain["id"], ERASED, message), b""))
         return [candidate for index, candidate in enumerate(candidates) if index not in gone]
 
+    def _without_unconsented(
+        self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected]
+    ) -> list[Candidate]:
+        """The candidates whose people allow that they are stored. The others are refused, and kept nowhere."""
+        denied = self._storing.denied(connection, [candidate.plain for candidate in candidates])
+        if not denied:
+            return candidates
+        message = "the person it is of does not allow that it is stored"
+        for index in sorted(denied):
+            candidate = candidates[index]
+            rejected.append(Rejected(Refusal(candidate.index, candidate.plain["id"], NO_CONSENT, message), b""))
+        return [candidate for index, candidate in enumerate(candidates) if index not in denied]
+
     def _new_ones(
         self, connection: Connection, candidates: list[Candidate], rejected: list[Rejected]
     ) -> tuple[list[Candidate], list[int]]:
@@ -174,7 +201,7 @@ class Writer:
             known = existing.get(identity) or (fresh[identity].item if identity in fresh else None)
             if known is None:
                 fresh[identity] = candidate
-            elif known == candidate.item or _same(known, candidate.item):
+            elif known == candidate.item or _same(known, candidate.item) or self._same_before(known, candidate.item):
                 repeated.append(candidate.index)
             else:
                 message = "this id is stored with another body; what is stored was kept"
@@ -272,7 +299,16 @@ class Writer:
             platform = own_texts.get("platform", "")
             drafts.append(_Draft(columns, body, part_writer.taken > used, candidate, new_messages, platform))
         self._insert(connection, drafts, part_writer, rollup)
+        if not returning:  # of what was archived the rows never went
+            self._note_consents(connection, drafts)
         insert_rows(connection, chains_table, links, ignore=True)
+
+    def _note_consents(self, connection: Connection, drafts: list[_Draft]) -> None:
+        said = [draft for draft in drafts if draft.candidate.plain["record"] == "consent"]
+        if said:
+            consents.insert(connection, [consents.row_of(one.candidate.plain, one.columns["place"]) for one in said])
+            if self._storing.begins([one.candidate.plain for one in said]):
+                advance(connection, "generation", 1)  # so that every process looks from now on
 
     def _share(
         self,

@@ -23,7 +23,7 @@ from tracemill.core.errors import DatasetError, DeliveryError, ErasureError, Set
 from tracemill.core.examples import TrainedModel
 from tracemill.core.ids import microseconds, new_id, now
 from tracemill.core.pseudonym import load_pseudonymizer
-from tracemill.core.records import AnyRecord, Interaction
+from tracemill.core.records import AnyRecord, Interaction, User
 from tracemill.core.settings import Settings, load_settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import Built, build
@@ -40,9 +40,10 @@ from tracemill.insight.report import write_html
 from tracemill.insight.statistics import Statistics, collect_statistics
 from tracemill.insight.storage import storage_statistics
 from tracemill.privacy.audit import AuditLog
+from tracemill.privacy.consent import read_consents
 from tracemill.privacy.erase import RECEIPTS, Found, receipt_holds
 from tracemill.privacy.signing import Signer, load_signer
-from tracemill.sdk.delivery import Delivered, Delivery
+from tracemill.sdk.delivery import Delivered, Delivery, delivered
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
 from tracemill.store.archiving import ArchiveReport
@@ -50,8 +51,10 @@ from tracemill.store.base import Filter, QuarantinedItem
 from tracemill.store.erasing import put_hold
 from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
+from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
+from tracemill.workspace.redacting import Redacting
 
 
 class StoreDelivery:
@@ -66,12 +69,13 @@ class StoreDelivery:
         """See :class:`tracemill.sdk.delivery.Delivery`. What the store refuses is in its quarantine."""
         try:
             result = self._workspace.store.append_encoded(items)
-        except StoreError as error:
+        except (StoreError, SettingError) as error:
             raise DeliveryError(error.message, hint=error.hint) from error
         if self._gepeto is not None:
             refused = {refusal.index for refusal in result.refused}
-            self._gepeto.write([decode(item) for index, item in enumerate(items) if index not in refused])
-        return Delivered(result.stored + result.duplicates, len(result.refused))
+            kept = [decode(item) for index, item in enumerate(items) if index not in refused]
+            self._gepeto.write([self._workspace.redacting.record(record) for record in kept])
+        return delivered(result.stored + result.duplicates, [one.reason for one in result.refused])
 
     def close(self) -> None:
         """Close the workspace."""
@@ -81,17 +85,20 @@ class StoreDelivery:
 class Workspace:
     """One folder: spool, store, keys, datasets, exports. Use as a context manager, or close it."""
 
-    def __init__(self, path: Path, settings: Settings, store: TieredStore) -> None:
+    def __init__(self, path: Path, settings: Settings, store: TieredStore, redacting: Redacting) -> None:
         self.path = path
         self.settings = settings
         self.store = store
+        self.redacting = redacting
+        store.gateway.gate = redacting.gate
         self._said: tuple[tuple[int, int], dict[str, Judged]] | None = None
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, settings: Settings | None = None) -> Workspace:
         """Open a workspace, making its folder and the tables of its store where there are none.
 
-        Raises SettingError when the folder cannot be made, StoreError when the database cannot be opened.
+        Raises SettingError when the folder cannot be made or nothing can be redacted as the settings ask, StoreError when the
+        database cannot be opened.
         """
         if settings is None:
             settings = load_settings({"workspace": None if path is None else str(path)})
@@ -104,7 +111,8 @@ class Workspace:
             raise SettingError(
                 f"the workspace {folder} cannot be made: {error}", hint="Choose another with --workspace."
             ) from error
-        return cls(folder, settings, open_store(settings))
+        redacting = Redacting(folder, settings)
+        return cls(folder, settings, open_store(settings), redacting)
 
     def close(self) -> None:
         """Release the store."""
@@ -145,7 +153,10 @@ class Workspace:
         pseudonymizer = load_pseudonymizer(self.path, keep_raw=self.settings.keep_raw_user_ids)
         context = ImportContext(platform=platform, model=model, expand=expand, pseudonymize=pseudonymizer.user)
         reject_file = rejects if rejects is not None else self.path / "rejects" / f"{format}.jsonl"
-        return import_paths(self.store, format, paths, context=context, rejects=reject_file, progress=progress)
+        hide = self.store.gateway.hidden
+        return import_paths(
+            self.store, format, paths, context=context, rejects=reject_file, hide=hide, progress=progress
+        )
 
     # -- what is there
 
@@ -167,17 +178,19 @@ class Workspace:
     ) -> Iterator[Interaction]:
         """Interactions, in the order of storing; ``with_feedback`` keeps those that have some (True) or none (False).
 
-        What is in the archive is read too, unless ``include_archived`` says otherwise.
+        What is in the archive is read too, unless ``include_archived`` says otherwise. Whose people do not allow training is
+        left out.
         """
         attached = attach(self.store) if with_feedback is not None else None
         platforms = () if platform is None else (platform,)
         given = 0
+        held = read_consents(self.store, "train", self.consenting.default("train"))
         since = trainable_since(self.settings, platforms)
         where = Filter(types=("interaction",), platforms=platforms, success=success, since=since)
         for record in self.store.scan(where) if include_archived else self.store.scan_hot(where):
             if limit is not None and given >= limit:
                 return
-            if attached is not None and bool(attached.of(record.id)) is not with_feedback:
+            if held.denies(record) or (attached is not None and bool(attached.of(record.id)) is not with_feedback):
                 continue
             if isinstance(record, Interaction):
                 given += 1
@@ -232,7 +245,7 @@ class Workspace:
 
     def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
-        chosen = recipe or default_recipe()
+        chosen = self.consenting.recipe(recipe or default_recipe())
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
@@ -262,7 +275,10 @@ class Workspace:
         if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
             note_external(self.path, to)
         version = self.dataset(reference)
-        report = export_version(version, format, to, container=container, shard_bytes=shard_bytes, progress=progress)
+        withdrawn = self.consenting.withdrawn(version)
+        report = export_version(
+            version, format, to, container=container, shard_bytes=shard_bytes, progress=progress, withdrawn=withdrawn
+        )
         self.audit("dataset.export", reference, format=format, rows=report.rows)
         return report
 
@@ -300,7 +316,13 @@ class Workspace:
     @cached_property
     def erasing(self) -> Erasing:
         """Erasure over this workspace."""
-        return Erasing(self.path, self.settings, self.store, self.audit_log, self.signer)
+        log, withdrawn = self.audit_log, self.consenting.withdrawn
+        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn)
+
+    @cached_property
+    def consenting(self) -> Consenting:
+        """What people allow, and what they took back."""
+        return Consenting(self.path, self.settings, self.store, self.audit_log)
 
     def archive(
         self,
@@ -383,19 +405,31 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
+        elif kind == "conversation":
+            value = self.redacting.link(value)
         return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
+
+    def person(self, user: str) -> User:
+        """A person given by the id the application knows, or by their pseudonym."""
+        if re.fullmatch("[0-9a-f]{64}", user):
+            return User(pseudonym=user, key_id=load_pseudonymizer(self.path).key_id)
+        return load_pseudonymizer(self.path, keep_raw=self.settings.keep_raw_user_ids).user(user)
 
     def preview_erasure(self, kind: SubjectKind, value: str) -> tuple[Found, dict[str, int]]:
         """What :meth:`erase` would remove, by type, and how much of it each place has. Changes nothing."""
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
+        elif kind == "conversation":
+            value = self.redacting.link(value)
         return self.erasing.eraser.preview(kind, value, raw)
 
     def place_hold(self, kind: HoldKind, value: str, *, reason: str, actor: str = "") -> LegalHold:
         """Forbid erasure and removal of what a hold names, until it is released."""
         if kind == "user":
             value, _ = self.pseudonym(value)
+        elif kind == "conversation":
+            value = self.redacting.link(value)
         moment = microseconds(now())
         hold = LegalHold(
             id=new_id(), kind=kind, value=value, reason=reason, actor=actor or local_actor(), placed=moment
@@ -457,6 +491,7 @@ class Workspace:
 
     def maintain(self, *, actor: str = "", progress: Progress | None = None) -> Maintained:
         """Open erasures, retention and the archive, in this order: for cron. Raises TracemillError."""
+        self.consenting.agree()
         done = maintain(self.store, self.erasing, progress)
         write_log(self.path, done.archive)
         self.audit("maintain", actor=actor, **done.to_plain())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,7 +43,16 @@ from tracemill.store.tiered import TieredStore
 class Erasing:
     """Erases over one workspace, then builds anew what had to go with it."""
 
-    def __init__(self, path: Path, settings: Settings, store: TieredStore, log: AuditLog, signer: Signer) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        store: TieredStore,
+        log: AuditLog,
+        signer: Signer,
+        withdrawn: Callable[[Version], Mapping[str, str]],
+    ) -> None:
+        self._withdrawn = withdrawn
         self._path, self._settings, self._store = path, settings, store
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
@@ -169,7 +179,14 @@ class Erasing:
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
         try:
             old = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
-            export_version(version, old.format, container=old.container, shard_bytes=old.shard_bytes, progress=progress)
+            export_version(
+                version,
+                old.format,
+                container=old.container,
+                shard_bytes=old.shard_bytes,
+                progress=progress,
+                withdrawn=self._withdrawn(version),
+            )
         except msgspec.MsgspecError:
             return  # nobody can say what it was
         except TracemillError:

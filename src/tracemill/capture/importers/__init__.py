@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +21,7 @@ from tracemill.capture.importers.tau_bench import read_tau_bench
 from tracemill.capture.ingest import Reject
 from tracemill.capture.lightspeed.reading import read_path
 from tracemill.core.codec import encode_json
+from tracemill.core.consent import NO_CONSENT
 from tracemill.core.errors import RecordError, SourceError
 from tracemill.core.ids import monotonic, new_id
 from tracemill.core.records import AnyRecord
@@ -53,6 +54,7 @@ FORMATS: dict[str, Importer] = {
 }
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
 _SUFFIXES = {"tau-bench": (".json",), "lightspeed": (".json",), "atif": (".json", *_JSONL)}
+_KEPT_NOWHERE = ("erased", NO_CONSENT)
 _STATED_IDS = {"records"}
 """Formats whose ids are not made of content: the same id with another body is a conflict, and the store must see it."""
 
@@ -83,13 +85,16 @@ def import_paths(
     *,
     context: ImportContext,
     rejects: Path | None = None,
+    hide: Callable[[bytes], bytes] = bytes,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import files, folders of them, or (gepeto) trees. Records that are stored already count as duplicates.
 
     Entries that are refused are written to ``rejects`` as lines of JSON (``file``, ``place``, ``reason``, ``message``, and
-    ``raw`` or, for bytes that are no text, ``raw_base64``), if there are any; without a path they are only counted. Stopping
-    and running again goes on where it stopped, since what is stored is passed over. Raises SourceError for a format nobody
+    ``raw`` or, for bytes that are no text, ``raw_base64``), if there are any; without a path they are only counted. Of what
+    was erased, or may not be stored for want of consent, ``raw`` is empty. Stopping and running again goes on where it
+    stopped, since what is stored is passed over. ``hide`` makes of refused bytes, and of messages about them, what may be
+    kept. Raises SourceError for a format nobody
     knows and for a file that is not of it; StoreError.
     """
     if format not in FORMATS:
@@ -97,7 +102,7 @@ def import_paths(
         hint = (f"Did you mean {near[0]}? " if near else "") + f"Formats: {', '.join(FORMATS)}."
         raise SourceError(f"no format {format!r}", hint=hint)
     started = monotonic()
-    run = _Import(store, ImportReport(format), rejects, progress)
+    run = _Import(store, ImportReport(format), rejects, hide, progress)
     try:
         for path in paths:
             for file in _files(path, format):
@@ -124,10 +129,18 @@ def _files(path: Path, format: str) -> list[Path]:  # noqa: A002
 
 
 class _Import:
-    def __init__(self, store: Store, report: ImportReport, rejects: Path | None, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        report: ImportReport,
+        rejects: Path | None,
+        hide: Callable[[bytes], bytes],
+        progress: Progress | None,
+    ) -> None:
         self._store = store
         self.report = report
         self._rejects_path = rejects
+        self._hide = hide
         self._draft: BinaryIO | None = None
         self._progress = progress
         self._types: Counter[str] = Counter()
@@ -154,7 +167,7 @@ class _Import:
             self.report.stored += result.stored
             self.report.duplicates += len(batch) - len(sent) + result.duplicates
             for refusal in result.refused:
-                raw = _json(sent[refusal.index])
+                raw = b"" if refusal.reason in _KEPT_NOWHERE else _json(sent[refusal.index])
                 self._reject(file, f"record {refusal.id}", refusal.reason, refusal.message, raw)
             refused = {refusal.index for refusal in result.refused}
             stored = {r.id: r for i, r in enumerate(sent) if i not in refused and r.id not in known}
@@ -169,7 +182,9 @@ class _Import:
         if self._draft is None:
             self._rejects_path.parent.mkdir(parents=True, exist_ok=True)
             self._draft = self._rejects_path.with_name(f".{new_id()}.tmp").open("wb")
-        line = {"file": str(file), "place": place, "reason": reason, "message": message}
+        told = self._hide(message.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
+        line = {"file": str(file), "place": place, "reason": reason, "message": told}
+        raw = self._hide(raw)
         try:
             line["raw"] = raw.decode()
         except UnicodeDecodeError:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tracemill.capture.lightspeed.schemas import FeedbackRequest, QueryRequest
+from tracemill.core.consent import GLOBAL_PRIVACY_CONTROL
 from tracemill.core.ids import new_id
 from tracemill.core.messages import role, text
 from tracemill.core.records import (
@@ -33,7 +34,10 @@ REFUSED = "I cannot process this request due to policy restrictions."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A question on its way to the model. ``id`` is the interaction's, and a stream's ``request_id``."""
+    """A question on its way to the model. ``id`` is the interaction's, and a stream's ``request_id``.
+
+    ``private`` says that it came with the signal Global Privacy Control.
+    """
 
     id: str
     time: datetime
@@ -45,6 +49,7 @@ class Turn:
     model: str
     request: QueryRequest
     messages: list[Message]
+    private: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,7 +99,7 @@ def interaction_of(
         schema_version=SCHEMA_VERSION,
         producer=PRODUCER,
         sequence=0,
-        extra=_extra(request),
+        extra={**_extra(request), **({GLOBAL_PRIVACY_CONTROL: True} if turn.private else {})},
         platform=turn.platform,
         kind="query",
         conversation_id=turn.conversation_id,

@@ -16,6 +16,7 @@ from tracemill.core.answers import (
     responses_stream,
 )
 from tracemill.core.codec import parse_json
+from tracemill.core.consent import GLOBAL_PRIVACY_CONTROL
 from tracemill.core.errors import RecordError
 from tracemill.core.messages import tool_calls
 from tracemill.core.records import Failure, Model, User
@@ -59,7 +60,7 @@ class Exchange:
         """The fields of its Interaction, without id and time."""
         asked = _object(self.request)
         said = self._said()
-        user = self.headers.get("x-tracemill-user-id") or asked.get("safety_identifier") or asked.get("user")
+        user = self.named_user(asked)
         response = said.pop("response", None)
         called = [call.name for call in tool_calls(response or {}) if call.name]
         failure = self.failure or self._failure(said.pop("stream_error", None))
@@ -75,6 +76,7 @@ class Exchange:
             "choices": said.pop("choices", None),
             "embeddings": said.pop("embeddings", None),
             "input": asked.get("input") if self.operation == "embeddings" else None,
+            GLOBAL_PRIVACY_CONTROL: self.headers.get("sec-gpc", "").strip() == "1" or None,
             "unreadable_request": None if asked or not self.request else True,
         }
         return {
@@ -86,7 +88,7 @@ class Exchange:
             "response": response,
             "model_requested": _model(self.provider, requested, asked),
             "model": _model(self.provider, answered_by or requested, asked),
-            "user": pseudonymize(str(user)) if isinstance(user, (str, int)) and user != "" else None,
+            "user": pseudonymize(user) if user is not None else None,
             "conversation_id": self._conversation(asked),
             "session_id": self.headers.get("x-tracemill-session-id"),
             "duration_ms": self.duration_ms,
@@ -98,6 +100,12 @@ class Exchange:
             "truncated": self.truncated or None,
             "extra": {name: value for name, value in extra.items() if value is not None},
         }
+
+    def named_user(self, asked: dict[str, Any] | None = None) -> str | None:
+        """Whom the request names, if anybody, by the id the application knows."""
+        asked = _object(self.request) if asked is None else asked
+        user = self.headers.get("x-tracemill-user-id") or asked.get("safety_identifier") or asked.get("user")
+        return str(user) if isinstance(user, (str, int)) and user != "" else None
 
     def _said(self) -> dict[str, Any]:
         body = b"".join(self.answer)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tracemill.server.routes import feedback, health, ingress, langsmith, lightspeed, openai, otlp, peers, records
+from tracemill.server.routes import (
+    consent,
+    feedback,
+    health,
+    ingress,
+    langsmith,
+    lightspeed,
+    openai,
+    otlp,
+    peers,
+    records,
+)
 
-FAMILIES = (records, otlp, openai, langsmith, lightspeed, ingress, feedback, peers, health)
+FAMILIES = (records, otlp, openai, langsmith, lightspeed, ingress, feedback, consent, peers, health)
 """Every family, in the order the documentation lists them."""

@@ -27,13 +27,15 @@ from tracemill.capture.lightspeed.schemas import (
 from tracemill.capture.lightspeed.status import feedback_enabled, set_feedback_enabled
 from tracemill.capture.lightspeed.turns import INTERRUPTED, Answer, Turn, feedback_of, interaction_of
 from tracemill.capture.lightspeed.upstream import ModelError, Target, ask, stream, wrong_end
-from tracemill.core.errors import SettingError, TracemillError
+from tracemill.core.consent import NO_CONSENT
+from tracemill.core.errors import RecordError, SettingError, TracemillError
 from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import AnyRecord, CompletionStatus, Failure, Interaction, User
 from tracemill.server.access import needs
 from tracemill.server.bodies import read_json
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError, as_api_error
+from tracemill.server.privacy_signal import honour, marked, signalled
 from tracemill.store.base import Filter
 from tracemill.store.hot import HotStore
 
@@ -264,8 +266,10 @@ async def feedback(request: Request, principal: Asker) -> Response:
     body = await _body(request, FeedbackRequest)
     turns = await _own_turns(context, principal, user, body.conversation, action="submit feedback for")
     record = feedback_of(body, turns, time=now(), user=user, platform=_platform(context, principal))
-    await _store(context, principal, record)
-    if collection.feedback_storage:
+    if signalled(request.headers):
+        record = marked(record)
+        await honour(context, principal, [user])
+    if await _store(context, principal, record) and collection.feedback_storage:
         await _write(context, write_feedback, Path(collection.feedback_storage), record)
     return _json({"response": "feedback received"})
 
@@ -322,7 +326,10 @@ async def _begin(request: Request, context: Context, principal: Principal) -> tu
         model=target.model,
         request=body,
         messages=messages_of(body, history),
+        private=signalled(request.headers),
     )
+    if turn.private:
+        await honour(context, principal, [user])
     return turn, target
 
 
@@ -412,24 +419,31 @@ def _ended(turn: Turn, answer: Answer, status: CompletionStatus, failure: Failur
 
 
 async def _record(context: Context, principal: Principal, record: Interaction) -> None:
-    """Store a turn, and write its transcript where that is asked for. Raises StoreError, ApiError."""
-    await _store(context, principal, record)
+    """Store a turn, and write its transcript where that is asked for. Raises StoreError, ApiError.
+
+    A person who does not allow that it is stored has their answer all the same, and nothing of it is kept.
+    """
+    stored = await _store(context, principal, record)
     collection = context.settings.user_data_collection
-    if collection.transcripts_enabled and collection.transcripts_storage:
+    if stored and collection.transcripts_enabled and collection.transcripts_storage:
         await _write(context, write_transcript, Path(collection.transcripts_storage), record)
 
 
-async def _store(context: Context, principal: Principal, record: AnyRecord) -> None:
+async def _store(context: Context, principal: Principal, record: AnyRecord) -> bool:
+    """Whether it was stored: not where the person does not allow it. Raises ApiError where it is refused otherwise."""
     result = await context.take([record], principal, source=SOURCE)
     for refusal in result.refused:
+        if refusal.reason == NO_CONSENT:
+            return False
         raise ApiError(422, refusal.reason, "the turn could not be stored", hint=refusal.message)
+    return True
 
 
 async def _write(context: Context, write: Callable[[Path, Any], Path], root: Path, record: AnyRecord) -> None:
     """Write a record's file. Where that fails, the record is stored all the same, and the log and a metric say so."""
     try:
-        await context.run(write, root, record)
-    except (OSError, SettingError) as error:
+        await context.run(lambda: write(root, context.workspace.redacting.record(record)))
+    except (OSError, SettingError, RecordError) as error:
         context.metrics.capture_failures.labels(SOURCE).inc()
         fields = {"kind": type(error).__name__, "record": record.id}
         logger.error("lightspeed_file_not_written", extra={"fields": fields})

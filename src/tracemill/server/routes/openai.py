@@ -12,11 +12,12 @@ from fastapi.responses import Response, StreamingResponse
 
 from tracemill.capture.proxy.exchange import Exchange, Operation
 from tracemill.core.ids import monotonic, new_id, now
-from tracemill.core.records import Failure, Interaction
+from tracemill.core.records import Failure, Interaction, User
 from tracemill.server.access import Access, needs
 from tracemill.server.bodies import read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
+from tracemill.server.privacy_signal import honour, signalled
 from tracemill.server.upstream import headers_down, headers_up, unreachable, upstream_address
 
 router = APIRouter(tags=["OpenAI-compatible"])
@@ -85,6 +86,8 @@ async def _passed(request: Request, principal: Principal, operation: Operation, 
     address = upstream_address(context.settings, path)
     body = await read_body(request)
     call = _Call(context, principal, Exchange(operation, body, request.headers, context.settings.upstream_provider))
+    if signalled(request.headers):
+        await honour(context, principal, call.users())
     asking = asyncio.ensure_future(
         context.http.post(address, data=body, headers=_up(request, context), allow_redirects=False)
     )
@@ -149,6 +152,13 @@ class _Call:
         self._context = context
         self._principal = principal
         exchange.platform = principal.project
+
+    def users(self) -> list[User]:
+        """Whose call it is, where the key or the request says so."""
+        if self._principal.user is not None:
+            return [self._principal.user]
+        named = self.exchange.named_user()
+        return [] if named is None else [self._context.pseudonymizer.user(named)]
 
     async def stream(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Pass an answer on as it comes. However it ends, what came is recorded."""

@@ -16,6 +16,7 @@ from tracemill.server.batches import MEDIA_TYPE, Batch, answer_of, read_batch
 from tracemill.server.bodies import read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
+from tracemill.server.privacy_signal import honour, marked_items, signalled
 from tracemill.server.reading import related, viewer_of, visible
 from tracemill.store.base import Filter
 
@@ -39,7 +40,8 @@ async def send_records(request: Request, principal: Annotated[Principal, needs("
     """Store a batch of records; idempotent by their ids.
 
     Answers after the commit: 200 with `stored`, `duplicates` and `refused` (`index`, `id`, `reason`, `message`), also when
-    some or all records were refused; those are in the quarantine. 413 when the batch is larger than the server takes.
+    some or all records were refused; those are in the quarantine. 413 when the batch is larger than the server takes. With
+    the header `Sec-GPC: 1` the records are marked: they are neither trained on nor shared.
     """
     context = context_of(request)
     body = await read_body(request)
@@ -55,7 +57,12 @@ async def send_records(request: Request, principal: Annotated[Principal, needs("
             f"{batch.size} records in one batch; the server takes {context.settings.batch_max_records}",
             hint="Send them in smaller batches.",
         )
-    return await _store(context, batch)
+    if not signalled(request.headers):
+        return await _store(context, batch)
+    batch.items, users = await context.run(marked_items, batch.items)
+    answer = await _store(context, batch)
+    await honour(context, principal, users)
+    return answer
 
 
 async def _store(context: Context, batch: Batch) -> Response:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracemill.insight.charts import WIDTH, Series, bars, columns, histogram, rates
-from tracemill.insight.measures import Measure, rate
+from tracemill.drawing.charts import WIDTH, Series, bars, columns, histogram, rates
+from tracemill.drawing.measures import Measure, rate
 
 HOSTILE = "</title></svg><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\x00\x1b[31m\u202egnp.exe"
 numbers = st.floats(0, 1e15) | st.integers(0, 10**9).map(float)

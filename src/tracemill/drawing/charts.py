@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from tracemill.insight.measures import Bin, Rate
-from tracemill.insight.wording import percent, short_count, visible
+from tracemill.drawing.measures import Bin, Rate
+from tracemill.drawing.wording import percent, short_count, visible
 
 WIDTH = 460
 _ROW, _TEXT, _CHARACTER = 24, 12, 6.6

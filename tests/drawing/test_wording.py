@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tracemill.insight import wording
-from tracemill.insight.measures import rate
+from tracemill.drawing import wording
+from tracemill.drawing.measures import rate
 
 
 @pytest.mark.parametrize(

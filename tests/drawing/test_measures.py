@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracemill.insight.measures import OTHER, DistinctSample, Measure, Tally, rate, shares, short_name
+from tracemill.drawing.measures import OTHER, DistinctSample, Measure, Tally, rate, shares, short_name
 
 finite = st.floats(0, 1e12, allow_nan=False)
 

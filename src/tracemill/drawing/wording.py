@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tracemill.insight.measures import Rate
+from tracemill.drawing.measures import Rate
 
 NOT_KNOWN = "–"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")

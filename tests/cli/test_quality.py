@@ -1,0 +1,62 @@
+"""`tracemill quality …`, as a person runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+
+def test_the_table_goes_to_a_file_or_to_standard_output(tracemill: Run, filled: Path, tmp_path: Path) -> None:
+    shown = tracemill("quality", "table", "--workspace", filled, "--out", "table.csv")
+    assert shown.returncode == 0, shown.stderr
+    assert "rows to table.csv" in shown.stdout
+    lines = [json.loads(line) for line in tracemill("quality", "table", "--workspace", filled).stdout.splitlines()]
+    assert len(lines) == (tmp_path / "table.csv").read_text().count("\n") - 1
+    assert all(line["cluster"] and line["text_reason"] for line in lines)
+    answer = json.loads(
+        tracemill("quality", "table", "--workspace", filled, "--out", "t.parquet", "--json").stdout,
+    )
+    assert (answer["path"], answer["records"]) == ("t.parquet", len(lines))
+    refused = tracemill("quality", "table", "--workspace", filled, "--format", "csv")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "--out" in refused.stderr
+
+
+def test_the_summary_names_measures_defects_and_coverage(tracemill: Run, filled: Path) -> None:
+    shown = tracemill("quality", "summary", "--workspace", filled)
+    assert shown.returncode == 0, shown.stderr
+    assert "appropriateness" in shown.stdout
+    assert "Good-Turing" in shown.stdout
+    answer = json.loads(tracemill("quality", "summary", "--workspace", filled, "--json").stdout)
+    assert answer["records"] == answer["measures"]["text"]["count"] == answer["coverage"]["texts"]
+
+
+def test_validate_reports_what_is_wrong_and_fails(tracemill: Run, tmp_path: Path) -> None:
+    texts = ["Where is my parcel?", "Change my flight, please.", "Two charges stand there.", "It prints blank pages."]
+    good = [json.dumps({"text": text, "embedding": [at, 1.0, 0.5]}) for at, text in enumerate(texts)]
+    (tmp_path / "good.jsonl").write_text("\n".join(good))
+    (tmp_path / "bad.jsonl").write_text("\n".join([*good, "{broken", '{"text": "Is it?", "embedding": [NaN, 1, 2]}']))
+    limits = ("--limit", "min_embedding_dim=3", "--limit", "min_examples=4")
+    fine = tracemill("quality", "validate", "good.jsonl", "--kind", "embedding", *limits)
+    assert fine.returncode == 0, fine.stdout + fine.stderr
+    assert "Data validation successful" in fine.stdout
+    wrong = tracemill("quality", "validate", "bad.jsonl", "--kind", "embedding", "--json", *limits)
+    answer = json.loads(wrong.stdout)
+    assert (wrong.returncode, answer["is_valid"]) == (1, False)
+    assert {(one["index"], one["reason"]) for one in answer["problems"]} == {
+        (-1, "low_quality"),
+        (4, "wrong_type"),
+        (5, "not_finite"),
+    }
+    for arguments, says in (
+        (("none.jsonl",), "cannot be read"),
+        (("good.jsonl", "--kind", "audio"), "embedding or llm"),
+        (("good.jsonl", "--limit", "min_examples"), "a number"),
+        (("good.jsonl", "--limit", "nothing=1"), "nothing"),
+    ):
+        refused = tracemill("quality", "validate", *arguments)
+        assert refused.returncode == 1
+        assert says in refused.stderr
+        assert "Traceback" not in refused.stderr
