@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -111,23 +112,31 @@ class Watched:
         self._thread.join()
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], Watched, float]:
-    """What a process prints as JSON on its last line, its memory, and its seconds."""
-    began = perf_counter()
+def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], Watched, float, float]:
+    """What a process prints as JSON on its last line, its memory, its seconds, and those of processors it and all it
+    started took.
+    """
+    began, used = perf_counter(), processor_seconds()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     watched = Watched(process.pid)
     output, _ = process.communicate()
     watched.end()
     if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
-    return json.loads(output.splitlines()[-1]), watched, perf_counter() - began
+    return json.loads(output.splitlines()[-1]), watched, perf_counter() - began, processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """What processes that have ended took."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def measure(folder: Path, count: int) -> dict[str, Any]:
     """One row of the table."""
     store = folder / str(count)
     fill(store, count)
-    found, watched, _ = run([sys.executable, "-m", "benches.build", "--one", str(store)])
+    found, watched, _, used = run([sys.executable, "-m", "benches.build", "--one", str(store)])
     compare = found.get("compare texts", 0.0)
     merge = found.get("write examples", 0.0)
     return {
@@ -135,6 +144,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
         "interactions": count,
         "rows": int(found["rows"]),
         "seconds": found["whole"],
+        "processor seconds": used,
         "read": found["read records"],
         "duplicates": compare,
         "rows written": merge,
@@ -162,13 +172,14 @@ def peer(folder: Path, count: int, python: str) -> dict[str, Any]:
     for file in files:
         file.close()
     command = [python, "-m", "benches.build_datatrove", str(work), str(workers)]
-    found, watched, seconds = run(command, {**os.environ, "PYTHONPATH": str(Path.cwd())})
+    found, watched, seconds, used = run(command, {**os.environ, "PYTHONPATH": str(Path.cwd())})
     shutil.rmtree(work)
     return {
         "by": "datatrove",
         "interactions": count,
         "rows": found["rows"],
         "seconds": seconds,
+        "processor seconds": used,
         "read": found["filter"],
         "duplicates": found["duplicates"],
         "rows written": 0.0,
