@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -82,13 +81,14 @@ def build(folder: Path) -> dict[str, float]:
 
 
 class Watched:
-    """The most memory that a process and all it started had at once, looked at three times a second.
+    """What a process and all it started took, looked at three times a second: the most memory at once, processor time.
 
     ``resident`` counts pages that several of them share once a process; ``proportional`` (Linux) divides them up.
     """
 
     def __init__(self, process: int) -> None:
         self.resident = self.proportional = 0
+        self._used: dict[tuple[int, float], float] = {}
         self._process = psutil.Process(process)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -99,12 +99,18 @@ class Watched:
             resident = proportional = 0
             try:
                 for one in (self._process, *self._process.children(recursive=True)):
-                    memory = one.memory_full_info()
+                    memory, times = one.memory_full_info(), one.cpu_times()
+                    self._used[one.pid, one.create_time()] = times.user + times.system
                     resident += memory.rss
                     proportional += getattr(memory, "pss", memory.rss)
             except psutil.Error:
                 continue
             self.resident, self.proportional = max(self.resident, resident), max(self.proportional, proportional)
+
+    @property
+    def processor_seconds(self) -> float:
+        """What all of them took of processors, up to the last look at each."""
+        return sum(self._used.values())
 
     def end(self) -> None:
         """Watch no more."""
@@ -112,31 +118,23 @@ class Watched:
         self._thread.join()
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], Watched, float, float]:
-    """What a process prints as JSON on its last line, its memory, its seconds, and those of processors it and all it
-    started took.
-    """
-    began, used = perf_counter(), processor_seconds()
+def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], Watched, float]:
+    """What a process prints as JSON on its last line, what it took of memory and processors, and its seconds."""
+    began = perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     watched = Watched(process.pid)
     output, _ = process.communicate()
     watched.end()
     if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
-    return json.loads(output.splitlines()[-1]), watched, perf_counter() - began, processor_seconds() - used
-
-
-def processor_seconds() -> float:
-    """What processes that have ended took."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime
+    return json.loads(output.splitlines()[-1]), watched, perf_counter() - began
 
 
 def measure(folder: Path, count: int) -> dict[str, Any]:
     """One row of the table."""
     store = folder / str(count)
     fill(store, count)
-    found, watched, _, used = run([sys.executable, "-m", "benches.build", "--one", str(store)])
+    found, watched, _ = run([sys.executable, "-m", "benches.build", "--one", str(store)])
     compare = found.get("compare texts", 0.0)
     merge = found.get("write examples", 0.0)
     return {
@@ -144,7 +142,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
         "interactions": count,
         "rows": int(found["rows"]),
         "seconds": found["whole"],
-        "processor seconds": used,
+        "processor seconds": watched.processor_seconds,
         "read": found["read records"],
         "duplicates": compare,
         "rows written": merge,
@@ -172,14 +170,14 @@ def peer(folder: Path, count: int, python: str) -> dict[str, Any]:
     for file in files:
         file.close()
     command = [python, "-m", "benches.build_datatrove", str(work), str(workers)]
-    found, watched, seconds, used = run(command, {**os.environ, "PYTHONPATH": str(Path.cwd())})
+    found, watched, seconds = run(command, {**os.environ, "PYTHONPATH": str(Path.cwd())})
     shutil.rmtree(work)
     return {
         "by": "datatrove",
         "interactions": count,
         "rows": found["rows"],
         "seconds": seconds,
-        "processor seconds": used,
+        "processor seconds": watched.processor_seconds,
         "read": found["filter"],
         "duplicates": found["duplicates"],
         "rows written": 0.0,

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,8 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
+        self.reply: Callable[[dict[str, Any]], str | int] | None = None
+        """What chat completions answer instead: a text, or an error's status."""
         self.gone = threading.Event()
         """Set when a client went away while it was being answered."""
         owner = self
@@ -69,6 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
         self._note(body)
         text = _question(body)
+        if self.model.reply is not None and self.path == "/v1/chat/completions":
+            self._reply(self.model.reply(body))
+            return
         if failing := re.search(r"error (\d+)", text):
             self._error(int(failing[1]), "as asked for")
             return
@@ -91,6 +96,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(found, PAUSE if "slow" in text else 0)
         else:
             self._error(404, "not found")
+
+    def _reply(self, reply: str | int) -> None:
+        if isinstance(reply, int):
+            self._error(reply, "as asked for")
+            return
+        message = {"role": "assistant", "content": reply}
+        self._json(
+            {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        )
 
     def _note(self, body: Any) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from tracemill.core.steps import Change, Drop, Keep
     from tracemill.dataset.recipe import Recipe, load_recipe
+    from tracemill.quality.augment import DataAugmentor
     from tracemill.quality.validator import DataValidator
     from tracemill.workspace import Workspace
 
@@ -37,6 +38,7 @@ __all__ = [
     "AnyRecord",
     "Change",
     "Consent",
+    "DataAugmentor",
     "DataCollector",
     "DataValidator",
     "Decision",
@@ -61,6 +63,7 @@ _HOMES = {
     **dict.fromkeys(_RECORDS, "tracemill.core.records"),
     **dict.fromkeys(("Change", "Drop", "Keep"), "tracemill.core.steps"),
     **dict.fromkeys(("Recipe", "load_recipe"), "tracemill.dataset.recipe"),
+    "DataAugmentor": "tracemill.quality.augment",
     "DataValidator": "tracemill.quality.validator",
     "TracemillError": "tracemill.core.errors",
     "Workspace": "tracemill.workspace",

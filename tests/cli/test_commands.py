@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.export.tokenizers_made import CHATML, save_tokenizer
 from tracemill.cli.app import app
 from tracemill.core.codec import decode_json
 from tracemill.core.records import Interaction
@@ -177,6 +178,15 @@ def test_datasets_from_recipe_to_export(tmp_path: Path, at: tuple[str, str]) -> 
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert sum("messages" in row for row in rows) == sum(exported["rows"].values()) > 10
+    tokenizer = save_tokenizer(tmp_path / "tokenizer", ["hello"], CHATML)
+    counted = ("export", "chats", "--format", "trl-sft", "--tokenizer", tokenizer, "--max-tokens", "20")
+    tokens = answered(*at, *counted)["tokens"]
+    assert (tokens["mask"], tokens["max_tokens"]) == ("prefix", 20)
+    assert sum(split["sequences"] for split in tokens["splits"].values()) == sum(exported["rows"].values())
+    shown = said(*at, *counted)
+    assert "longer_than_limit" in shown
+    assert "of the loss" in shown
+    assert all(f"{split['tokens']:,}" in shown for split in tokens["splits"].values())
     zipped = answered(*at, "export", "chats", "--format", "atif", "--container", "jsonl.gz", "--shard-mb", "0.01")
     assert zipped["path"].endswith("chats-v1-atif-jsonl.gz")
     shards = sorted(Path(zipped["path"]).glob("*.jsonl.gz"))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Run
+from tests.fake_model import FakeModel
+from tracemill.quality.judge import RUBRIC
 
 
 def test_the_table_goes_to_a_file_or_to_standard_output(tracemill: Run, filled: Path, tmp_path: Path) -> None:
@@ -60,3 +62,25 @@ def test_validate_reports_what_is_wrong_and_fails(tracemill: Run, tmp_path: Path
         assert refused.returncode == 1
         assert says in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_judge_and_agreement(tracemill: Run, tmp_path: Path, fake_model: FakeModel) -> None:
+    entry = {"score": 4, "because": "plain"}
+    fake_model.reply = lambda _: json.dumps(dict.fromkeys(RUBRIC, entry))
+    asked = {"role": "user", "content": "Is it far?"}
+    chats = [{"messages": [asked, {"role": "assistant", "content": f"{at} hours."}]} for at in range(3)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    assert tracemill("import", "openai-chat", "chats.jsonl").returncode == 0
+    refused = tracemill("quality", "judge")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "judge_url" in refused.stderr
+    judge = {"TRACEMILL_JUDGE_URL": f"{fake_model.url}/v1", "TRACEMILL_JUDGE_MODEL": "judge-1"}
+    first = tracemill("quality", "judge", "--max-calls", "2", env=judge)
+    assert first.returncode == 0, first.stderr
+    assert "2 records judged with 2 calls" in first.stdout
+    assert "the next run goes on here" in first.stdout
+    second = json.loads(tracemill("quality", "judge", "--json", env=judge).stdout)
+    assert (second["known"], second["judged"], second["written"], second["spent"]) == (2, 1, 8, False)
+    assert "no record that both" in tracemill("quality", "agreement").stdout
+    assert json.loads(tracemill("quality", "agreement", "--json").stdout) == []
+    assert json.loads(tracemill("quality", "judge", "--pairs", "--json", env=judge).stdout)["calls"] == 0

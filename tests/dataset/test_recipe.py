@@ -11,7 +11,9 @@ import pytest
 
 from tests.dataset.test_steps import drop_all
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.augmented import Augmentation
 from tracemill.dataset.recipe import Recipe, Source, default_recipe, load_recipe, parse_recipe
+from tracemill.dataset.splitting import Splitting
 from tracemill.dataset.steps import MaximumMessages, WellFormed
 from tracemill.feedback.attach import Scale
 
@@ -79,8 +81,14 @@ def test_every_field_counts_in_the_hash() -> None:
         {"preference_length": "remainder"},
         {"split": {"train": 1.0}},
         {"seed": 1},
+        {"splitting": Splitting(group=("conversation",))},
+        {"features": ("turns",)},
+        {"weights": "confidence"},
+        {"half_life_days": 30.0},
+        {"package": "quality"},
         {"purpose": "share"},
         {"consent_default": "denied"},
+        {"augment": Augmentation(operations=("swap",))},
     ]
     assert {next(iter(fields)) for fields in changed} == set(Recipe.__struct_fields__)
     hashes = [Recipe(**fields).hash() for fields in changed]

@@ -13,14 +13,17 @@ import msgspec
 import pytest
 
 from tests.dataset.support import calls, feedback, interaction, list_store, record_id, result, says, validation
+from tracemill.core.erasure import Touched
 from tracemill.core.errors import DatasetError, ExportError
-from tracemill.core.examples import EXAMPLE_TYPES, Loss
+from tracemill.core.examples import EXAMPLE_TYPES, ExportManifest, Loss
 from tracemill.core.records import AnyRecord
 from tracemill.dataset.build import build_version
+from tracemill.dataset.erase import ExportsPlace
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import Version
 from tracemill.export.formats import FORMATS
 from tracemill.export.write import export_version
+from tracemill.privacy.subject import Subject
 
 
 def records() -> Iterator[AnyRecord]:
@@ -94,17 +97,73 @@ def test_exporting_again_gives_the_same_bytes_and_removes_what_is_stale(version:
     assert again == first
 
 
-def test_an_interrupted_export_is_told_by_its_missing_manifest(version: Version) -> None:
-    done = export_version(version, "trl-sft")
+def test_an_interrupted_export_leaves_what_was_there(version: Version, tmp_path: Path) -> None:
+    done = export_version(version, "trl-sft", tmp_path / "to")
+    before = {path.name: path.read_bytes() for path in done.path.iterdir()}
 
     def stop(stage: str, count: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        export_version(version, "trl-sft", progress=stop)
-    assert not (done.path / "export.json").exists()
-    assert not list(done.path.glob(".*draft"))
-    assert export_version(version, "trl-sft") == done
+    for to in (done.path, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            export_version(version, "trl-kto", to, progress=stop)
+    assert {path.name: path.read_bytes() for path in done.path.iterdir()} == before
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [".lock"]
+    assert export_version(version, "trl-sft", done.path) == done
+
+
+def erased(version: Version) -> Touched:
+    """What an erasure removes beside the datasets, where nobody's records are asked for."""
+    root = version.path.parents[2]
+    place = ExportsPlace(root / "exports", root / "datasets", list, lambda: "receipt")
+    nobody = Subject(kind="user", value="nobody")
+    touched = place.erase(nobody)
+    assert place.left(nobody) == 0
+    return touched
+
+
+@pytest.mark.parametrize("steps", range(9))
+def test_an_export_cut_off_while_it_is_put_in_place_is_found(
+    steps: int, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power is lost after so many files were moved: no half export has a manifest, and erasure reaches all of it."""
+    first = export_version(version, "trl-sft", container="csv")
+    with monkeypatch.context() as patched:
+        dying_after(steps, patched)
+        try:
+            export_version(version, "trl-sft", first.path, container="jsonl.gz", shard_bytes=400)
+        except OSError:
+            done = False
+        else:
+            done = True
+    whole = (first.path / "export.json").exists()
+    if whole:
+        manifest = msgspec.json.decode((first.path / "export.json").read_bytes(), type=ExportManifest)
+        for file in manifest.files:
+            assert hashlib.sha256((first.path / file.path).read_bytes()).hexdigest() == file.sha256
+    assert whole == (done or steps == 0)
+    touched = erased(version)
+    assert touched.removed == ({} if whole else {"drafts": 1})
+    left = {path.name for path in first.path.iterdir()} - {".lock"}
+    assert left == ({file.path for file in manifest.files} | {"export.json"} if whole else set())
+    again = export_version(version, "trl-sft", first.path, container="jsonl.gz", shard_bytes=400)
+    assert {path.name for path in first.path.iterdir()} - {".lock"} == {f.path for f in again.manifest.files} | {
+        "export.json"
+    }
+
+
+def dying_after(steps: int, patched: pytest.MonkeyPatch) -> None:
+    """Let the file system fail after so many files were moved out of a draft."""
+    real, left = Path.replace, [steps]
+
+    def replace(path: Path, target: Path) -> Path:
+        if ".draft" in (path.parent.name, target.parent.name) and path.parent != target.parent:
+            if not left[0]:
+                raise OSError("the power is lost")
+            left[0] -= 1
+        return real(path, target)
+
+    patched.setattr(Path, "replace", replace)
 
 
 def test_what_cannot_be_exported_is_said(version: Version) -> None:

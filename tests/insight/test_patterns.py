@@ -108,17 +108,33 @@ def test_the_llmunix_form() -> None:
         "frequency": "high",
         "support": 2,
         "success_rate": 0.5,
+        "success_interval": [0.0945, 0.9055],
         "avg_latency": "10.6s",
+        "p50_latency": "10.6s",
+        "p95_latency": "10.6s",
         "sequence": [
             {
                 "tool": "fetch",
                 "typical_inputs": {"parameters": ["url"]},
-                "performance": {"avg_latency": "8.5s", "success_rate": 1.0},
+                "performance": {
+                    "avg_latency": "8.5s",
+                    "p50_latency": "8.5s",
+                    "p95_latency": "8.5s",
+                    "success_rate": 1.0,
+                    "success_interval": [0.3424, 1.0],
+                },
             },
             {
                 "tool": "write",
                 "typical_inputs": {"parameters": ["path"]},
-                "performance": {"avg_latency": "2.1s", "success_rate": 0.5, "common_failures": ["DiskFull"]},
+                "performance": {
+                    "avg_latency": "2.1s",
+                    "p50_latency": "2.1s",
+                    "p95_latency": "2.1s",
+                    "success_rate": 0.5,
+                    "success_interval": [0.0945, 0.9055],
+                    "common_failures": ["DiskFull"],
+                },
             },
         ],
     }
@@ -129,3 +145,32 @@ def test_a_repetition_is_called_one() -> None:
     made = tool_execution_pattern(counter.patterns()[0], {})["tool_execution_pattern"]
     assert made["pattern_type"] == "repetition"
     assert made["sequence"] == [{"tool": "a"}, {"tool": "a"}]
+
+
+def test_the_next_call_after_a_failure_is_its_recovery() -> None:
+    failed, fine = Call("book", success=False), Call("book", success=True)
+    search = Call("search", success=True)
+    counter = counted(
+        trajectory(failed, search, fine),
+        trajectory(failed, fine),
+        trajectory(failed, failed, search),
+        trajectory(failed),
+    )
+    found = {one.tool: one for one in counter.tools()["book"].recoveries}
+    assert {name: (one.count, one.worked.successes, one.worked.total) for name, one in found.items()} == {
+        "search": (2, 2, 2),
+        "book": (2, 1, 2),
+    }
+    assert found["search"].share == 0.5
+    assert counter.tools()["search"].recoveries == []
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
+def test_quantiles_of_time(times: list[float]) -> None:
+    tool = counted(*(trajectory(Call("a", duration_ms=time)) for time in times)).tools()["a"]
+    ordered = sorted(times)
+    for value, share in ((tool.p50_ms, 0.5), (tool.p95_ms, 0.95)):
+        assert value is not None
+        place = share * (len(ordered) - 1)
+        low, high = ordered[int(place)], ordered[min(len(ordered) - 1, int(place) + 1)]
+        assert low * 0.98 - 1e-5 <= value <= high * 1.02 + 1e-5

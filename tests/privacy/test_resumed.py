@@ -272,26 +272,34 @@ def test_the_log_of_the_database_is_empty_or_the_receipt_says_that_it_is_not(wor
 # -- exports
 
 
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("outside", [False, True])
 def test_an_export_that_was_cut_off_goes_too(
-    world: tuple[Path, Person, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: bool
+    world: tuple[Path, Person, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: bool, moved: bool
 ) -> None:
+    """Killed while rows were written, or when some of the files were in their place."""
     path, ann, bob = world
 
-    def killed(*_: Any) -> str:
+    def killed(*_: Any, **__: Any) -> str:
         raise Killed
 
     to = tmp_path / "elsewhere" if outside else None
     with opened(path) as workspace:
         with monkeypatch.context() as patched:
-            patched.setattr("tracemill.export.write._Export._card", killed)
+            if moved:
+                patched.setattr("tracemill.export.placing._remove_stale", killed)
+            else:
+                patched.setattr("tracemill.export.write._Export._card", killed)
+                patched.setattr("tracemill.export.placing.shutil.rmtree", lambda *_, **__: None)  # nothing cleans up
             with pytest.raises(Killed):
                 workspace.export("default", "openai-chat", to)
         where = to or path / "exports" / "default-v1-openai-chat"
-        assert ann.canary in "".join(file.read_text() for file in where.glob("*.jsonl"))
+        assert ann.canary in "".join(
+            file.read_text() for file in (where if moved else where / ".draft").glob("*.jsonl")
+        )
         (where / "notes.txt").write_text("the user's own")
         workspace.erase("user", "ann")
-        assert [file.name for file in where.glob("*.jsonl")] == []
+        assert [file.name for file in where.rglob("*.jsonl")] == []
         assert (where / "notes.txt").exists()
     assert_gone(path, ann, bob)
 

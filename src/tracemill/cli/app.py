@@ -11,6 +11,8 @@ import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
+import tracemill.cli.packages as packages
+import tracemill.cli.patterns as patterns
 import tracemill.cli.privacy as privacy
 import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
@@ -61,11 +63,13 @@ app.command()(data.settings)
 app.command()(reports.stats)
 app.command()(reports.report)
 app.command()(reports.readiness)
+app.command()(patterns.patterns)
 dataset = typer.Typer(help="Build and look at dataset versions.", no_args_is_help=True)
 dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
+dataset.command()(packages.packages)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")
@@ -97,6 +101,8 @@ judged = typer.Typer(help="Measure how good records and data files are.", no_arg
 judged.command()(quality.table)
 judged.command()(quality.summary)
 judged.command()(quality.validate)
+judged.command()(quality.judge)
+judged.command()(quality.agreement)
 app.add_typer(judged, name="quality")
 hold = typer.Typer(help="Legal holds: what must be kept, whoever asks for its erasure.", no_args_is_help=True)
 hold.command(name="place")(privacy.hold_place)

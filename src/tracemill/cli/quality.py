@@ -110,6 +110,72 @@ def validate(
         raise typer.Exit(1)
 
 
+def judge(
+    context: typer.Context,
+    platform: Platform = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Compare every two trials of one task, in both orders.")
+    ] = False,
+    max_calls: Annotated[
+        int | None, typer.Option(min=0, help="Calls at most, those that are tried again included.")
+    ] = None,
+    per_minute: Annotated[float, typer.Option(min=0, help="Calls a minute at most; 0 is no limit.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Calls at a time.")] = 4,
+    workspace: Folder = None,
+    json: Json = False,
+) -> None:
+    """Have a language model judge the records. Their content is sent to judge_url; scores are kept as feedback.
+
+    What this model has judged before is not asked again, so a run that was stopped goes on where it was.
+    """
+    from dataclasses import asdict
+
+    from tracemill.quality.judge_client import Pace
+
+    options = options_of(context, workspace, json)
+    pace = Pace(per_minute=per_minute, most=max_calls)
+    with open_workspace(options) as opened, gentle_progress(options) as shown:
+        report = opened.judge(platform=platform, pairs=pairs, pace=pace, workers=workers, progress=shown)
+    if options.json:
+        emit_json(asdict(report))
+    what = "pairs" if pairs else "records"
+    say(options, f"{report.judged:,} {what} judged with {report.calls:,} calls; {report.known:,} were judged before.")
+    if report.denied:
+        say(options, f"{report.denied:,} records are of people who do not allow their evaluation.")
+    if report.contradicts:
+        say(options, f"{report.contradicts:,} pairs were judged otherwise in the other order, and count as ties.")
+    if report.unknown:
+        draw(options, "", ["no answer", "times"], [[name, count] for name, count in sorted(report.unknown.items())])
+    if report.spent:
+        say(options, "The budget of --max-calls is spent; the next run goes on here.")
+
+
+def agreement(context: typer.Context, platform: Platform = None, workspace: Folder = None, json: Json = False) -> None:
+    """Say how far the judge and people agree, where both judged: Cohen's kappa and agreement, with 95 % intervals."""
+    import msgspec
+
+    from tracemill.insight.agreement import agreements
+
+    options = options_of(context, workspace, json)
+    with open_workspace(options) as opened:
+        found = agreements(opened.store, platform=platform)
+    if options.json:
+        emit_json(msgspec.to_builtins(found))
+    if not found:
+        say(options, "There is no record that both a person and the judge have judged.")
+        return
+    rows = [
+        [
+            f"{one.human} / {one.judge}",
+            one.both,
+            f"{_shown(one.agree.value)} ({_shown(one.agree.low)}–{_shown(one.agree.high)})",
+            f"{_shown(one.kappa)} ({_shown(one.kappa_low)}–{_shown(one.kappa_high)})",
+        ]
+        for one in found
+    ]
+    draw(options, "", ["people / judge", "records", "agree", "kappa"], rows)
+
+
 def _limits(given: list[str]) -> dict[str, Any]:
     import json as plain_json
 

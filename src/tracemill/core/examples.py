@@ -7,13 +7,27 @@ in the OpenAI chat shape, tool-call arguments exactly as captured.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
 from tracemill.core.records import Count, Message, RecordId
 
 MANIFEST_VERSION = 1
+FeatureKind: TypeAlias = Literal["integer", "number", "flag", "word"]
+FeatureValue: TypeAlias = bool | int | float | str
+
+
+class Augmented(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """That a row was made of another one: by which operation, of which example, with which seed (0 and the rest repeat it).
+
+    ``difficulty`` is the level of 1 to 5 that :func:`tracemill.quality.scenarios.difficulty` gives, where it was graded.
+    """
+
+    operation: str
+    source: str
+    seed: int
+    difficulty: Annotated[int, Meta(ge=1, le=5)] | None = None
 
 
 class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="example"):
@@ -23,6 +37,8 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     gives the same and equal content has one id. ``sources`` are all records that gave this content, sorted: the
     interactions and the feedback and validations that were read with them. ``signal`` is the rule that made it,
     ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
+    ``features`` are numbers, flags and short words about the interaction, by name; they are no part of the content.
+    ``augmented`` says that it is no record's own content but was made of another example.
     ``scenario``, ``quality_score``, ``execution_successful`` and ``training_type`` are set in packages: the interaction's
     scenario, its score by :mod:`tracemill.quality.metrics`, whether it succeeded, and the package's name.
     """
@@ -36,6 +52,8 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     platform: str = "default"
     task_id: str | None = None
     tools: list[dict[str, Any]] = []
+    features: dict[str, FeatureValue] = {}
+    augmented: Augmented | None = None
     scenario: str | None = None
     quality_score: Annotated[float, Meta(ge=0, le=1)] | None = None
     execution_successful: bool | None = None
@@ -188,6 +206,28 @@ class DatasetFile(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class FeatureColumn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a feature of a version is: ``integer``, ``number`` (floating point), ``flag`` or ``word``, and what it means."""
+
+    kind: FeatureKind
+    meaning: str
+
+
+class SplitShare(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What one split holds of the interactions that were drawn: of how many groups, and its ``share`` of all of them.
+
+    ``wanted`` is the share asked for (absent where dates were given), ``begins`` the first moment of a split by time, and
+    ``strata`` counts its interactions by the value they were stratified by.
+    """
+
+    groups: int = 0
+    interactions: int = 0
+    share: float = 0.0
+    wanted: float | None = None
+    begins: datetime | None = None
+    strata: dict[str, int] = {}
+
+
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a dataset version is and came from. A pure function of the recipe and the records: no time, place or host.
 
@@ -198,7 +238,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lists them (one :class:`Fate` a line). ``groups`` counts the sets of records that no split may part. ``examples``
     counts rows by split and example type; ``drops`` counts records and examples left out, by stage and reason;
     ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader should know (contradicting
-    preferences, for one).
+    preferences, for one). ``shares`` says what each split got, ``features`` what the rows' feature columns mean.
     """
 
     manifest_version: int
@@ -214,6 +254,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notes: list[str]
     fates: str
     files: list[DatasetFile]
+    shares: dict[str, SplitShare] = {}
+    features: dict[str, FeatureColumn] = {}
 
 
 class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -249,12 +291,45 @@ class Loss(Struct, frozen=True, kw_only=True, omit_defaults=True):
     call_ids: list[str] = []
 
 
+class TokenCounts(Struct, frozen=True, kw_only=True):
+    """What the rows of a split are to a model.
+
+    A row is one sequence, or one a side of a preference. ``tokens`` are those of all ``sequences``, ``loss_tokens`` those
+    among them that a loss is taken over, ``longest`` the tokens of the longest sequence. ``over`` counts sequences longer
+    than the limit, ``cut_tokens`` and ``cut_loss_tokens`` what of them stands beyond it. ``unread`` counts rows that the chat
+    template refused; they are in no other number.
+    """
+
+    sequences: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+    longest: int = 0
+    over: int = 0
+    cut_tokens: int = 0
+    cut_loss_tokens: int = 0
+    unread: int = 0
+
+
+class TokenStatistics(Struct, frozen=True, kw_only=True):
+    """What an export is to a tokenizer, by split. ``tokenizer_sha256`` is of all that the numbers depend on.
+
+    ``mask`` says how the tokens of the loss were found: by the template's own ``generation`` blocks, by the ``prefix`` of
+    each answer, as the ``completion`` of a prompt, or as the whole ``text``.
+    """
+
+    tokenizer_sha256: str
+    mask: str
+    max_tokens: int | None
+    splits: dict[str, TokenCounts]
+
+
 class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an export is (``export.json``): a pure function of the version, the format and the container.
 
-    ``shard_bytes`` is the size asked for, in bytes of rows as JSON lines; null for one file a split.
+    ``shard_bytes`` is the size asked for, in bytes of rows as JSON lines; null for one file a split. ``fold`` is the fold
+    that was held out for the test, ``columns`` are the features that rows have beside the format's own fields.
     ``rows`` counts by split, ``refused`` the examples that gave no row by reason, ``losses`` what rows lack by reason;
-    ``losses.jsonl`` lists both one by one (:class:`Loss`).
+    ``losses.jsonl`` lists both one by one (:class:`Loss`). ``tokens`` is there where a tokenizer was given.
     """
 
     format: str
@@ -267,6 +342,9 @@ class ExportManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     files: list[DatasetFile]
     container: str = "jsonl"
     shard_bytes: int | None = None
+    fold: int | None = None
+    columns: list[str] = []
+    tokens: TokenStatistics | None = None
 
 
 class Tombstone(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -302,6 +302,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ray_address: Annotated[
         str, _also("Address of the Ray cluster, such as `ray://head:10001` or `auto`. Empty: as Ray finds it.")
     ] = ""
+    judge_url: Annotated[
+        str,
+        _also("Base URL of the OpenAI-compatible API that judges quality, with its `/v1`. Empty: nothing is judged."),
+    ] = ""
+    judge_model: Annotated[str, _also("Model that judges.")] = ""
+    judge_key: Annotated[str, _also("Key for that API.", secret=True)] = ""
+    judge_timeout_seconds: Annotated[float, Meta(gt=0), _also("Longest wait for an answer of the judge.")] = 120.0
     redaction: Annotated[
         str,
         _also(

@@ -24,20 +24,24 @@ from tracemill.dataset.merge import (
     note_others,
     note_records,
     rows_file,
+    version_file,
     write_fates,
 )
 from tracemill.dataset.pairs import uncompared
-from tracemill.dataset.shards import Shard
+from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.seen import Seen
+from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.sort import RunWriter, merge_runs, ranges, sorted_range
 from tracemill.dataset.standing import StandingFile, write_standing
+from tracemill.dataset.weights import Weights
 
 FATES = "fates.jsonl"
 RANGE_BYTES = 24 * 1024 * 1024
 """Size of the drafts that a worker sorts in memory."""
 _FATE_BYTES = RANGE_BYTES // 4  # many small entries
 _COPY = 4 * 1024 * 1024
-_DRAFTS = ("shard-*.run", "pairs-*.run")
+_DRAFTS = ("shard-??????.*.run", "pairs-*.run", "conversations.*.run")
 _NOTES = ("noted-*.run", "rows-*.fates.*.run")
 
 
@@ -51,6 +55,8 @@ class Assembled:
     changes: Counter[str] = field(default_factory=Counter)
     contradictions: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    notes: list[str] = field(default_factory=list)
+    augmented: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class _Range:
 
 @dataclass(frozen=True)
 class _Noted:
-    """A shard whose records get their notes, and by place why trials of it are in no pair."""
+    """A shard whose records get their notes, and by number why trials of it are in no pair."""
 
     number: int
     uncompared: Mapping[int, str]
@@ -84,15 +90,23 @@ def _runs(work: Path, patterns: Sequence[str]) -> list[Path]:
 def merge_range(site: Site, wanted: _Range) -> Merged:
     """Merge the drafts of one range of example ids."""
     runs = site.keep("drafts", lambda: _runs(site.work, _DRAFTS))
-    standing = site.keep("standing", lambda: StandingFile(site.work))
+    standing = _standing(site)
+    seen = site.keep("seen", lambda: Seen(site.recipe.features, standing, shards(site.work, site.watermark)))
     entries = sorted_range(runs, wanted.low, wanted.high)
-    return Merge(site.work, wanted.stem, standing, site.recipe).run(entries)
+    return Merge(site.work, wanted.stem, standing, site.recipe, seen).run(entries)
+
+
+def _standing(site: Site) -> StandingFile:
+    found: StandingFile = site.keep("standing", lambda: StandingFile(site.work))
+    return found
 
 
 def note_shard(site: Site, noted: _Noted) -> Counter[str]:
     """Note what became of the records of one shard so far."""
     runs = RunWriter(site.work, f"noted-{noted.number:06d}")
-    changes = note_records(Shard(site.work, noted.number, site.watermark).columns(), noted.uncompared, runs)
+    standing, shard = _standing(site), Shard(site.work, noted.number, site.watermark)
+    first = standing.number((noted.number, 0))
+    changes = note_records(shard.columns(), first, standing, site.recipe, noted.uncompared, runs)
     runs.close()
     return changes
 
@@ -120,6 +134,7 @@ class Assembly:
     output: Path
     ledger: Ledger
     shards: Sequence[Shard]
+    recipe: Recipe
     unmatched: Mapping[str, str]
     progress: Progress | None
     consents: Sequence[bytes] = ()
@@ -140,15 +155,18 @@ class Assembly:
         wanted = _cut(_runs(self.work, _DRAFTS), RANGE_BYTES)
         files: dict[tuple[str, str], WholeFile] = {}
         merged: list[Merged] = []
+        weights = Weights(self.recipe, self.ledger)
         done = 0
         try:
             for one, made in zip(wanted, _in_order(self.crew.run(merge_range, wanted)), strict=True):
                 merged.append(made)
                 self.assembled.drops.update(made.drops)
+                self.assembled.augmented += made.augmented
+                weights.add(made.weights)
                 for (split, tag), rows in sorted(made.rows.items()):
                     file = files.get((split, tag))
                     if file is None:
-                        file = files[split, tag] = WholeFile(self.output / f"{split}-{tag}.jsonl")
+                        file = files[split, tag] = WholeFile(self.output / version_file(split, tag))
                     _append(file, self.work / rows_file(one.stem, split, tag), rows)
                     self.assembled.examples.setdefault(split, Counter())[tag] += rows
                     done += rows
@@ -160,7 +178,8 @@ class Assembly:
             raise
         for file in files.values():
             file.commit()
-            self.assembled.files.append(file.describe())
+        self.assembled.files.extend(weights.balance(self.output, [file.describe() for file in files.values()]))
+        self.assembled.notes.extend(weights.notes())
         if self.progress is not None:
             self.progress("write examples", done, done)
         return merged
@@ -174,7 +193,7 @@ class Assembly:
         noted = []
         for shard, base in zip(self.shards, self.ledger.bases, strict=True):
             until = self.ledger.bases[shard.number + 1 :][:1] or [len(self.ledger.ids)]
-            own = {number - base: reasons[number] for number in range(base, until[0]) if number in reasons}
+            own = {number: reasons[number] for number in range(base, until[0]) if number in reasons}
             noted.append(_Noted(shard.number, own))
         for _, changes in self.crew.run(note_shard, noted):
             self.assembled.changes.update(changes)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,16 @@ from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.assemble import FATES, Assembled, Assembly
 from tracemill.dataset.crew import at_work
+from tracemill.dataset.draw import Drawn, draw_splits
+from tracemill.dataset.features import find_feature
 from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.pairs import discard_pairs, make_pairs
-from tracemill.dataset.patterns import Comparing, mark_duplicates, mark_known
+from tracemill.dataset.patterns import Comparing, join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.shards import Shard, read_shard, shards
 from tracemill.dataset.site import Crew, Site
+from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import Attachments, attach
 from tracemill.feedback.attached_file import on_disk
@@ -40,8 +43,6 @@ from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
 _OUTPUT = "version"
-COARSE = 0.05
-"""How far a split may be from its share of the interactions before the manifest notes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ class _Build:
             mark_duplicates(comparing, parts, ledger, duplicates)
         if (novelty := self.recipe.novelty()) is not None:
             mark_known(comparing, parts, ledger, novelty)
+        if self.recipe.splitting.near_duplicates:
+            join_duplicates(comparing, parts, ledger, self.recipe.splitting.similarity)
         unmatched = self._unmatched(ledger, attachments)
         consents = self.held.of(ledger.people | self.spoken.people)
         digest = ledger.records_digest(list(unmatched), [one.id for one in consents])
@@ -130,7 +133,7 @@ class _Build:
         new = version is None
         if version is None:
             read = [one.id for one in consents if not one.erased]
-            version = self._write(crew, ledger, parts, unmatched, read, digest, resumed)
+            version = self._write(crew, ledger, parts, unmatched, read, digest, resumed, attachments)
         self._clean_up()
         return Built(version, new)
 
@@ -154,8 +157,10 @@ class _Build:
         """
         source = self.recipe.source
         platforms = source.platforms
-        read = set(ledger.ids)
         refused = self.spoken.refused.items()
+        asked = {id_bytes(target) for target in attachments.targets()}
+        asked.update(id_bytes(target) for _, target in refused if target is not None)
+        read = {raw for raw in ledger.ids if raw in asked}
         found = {name: self.held.reason for name, target in refused if target is not None and id_bytes(target) in read}
         if source != type(source)(platforms=platforms):
             return found
@@ -203,13 +208,16 @@ class _Build:
         consents: Sequence[bytes],
         digest: str,
         resumed: int,
+        attachments: Attachments,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
-        groups = ledger.draw_splits(self.recipe.seed, self.recipe.split)
-        merged = Assembly(crew, self.work, output, ledger, parts, unmatched, self.progress, consents).run()
+        if self.recipe.reads_conversations():
+            make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
+        drawn = draw_splits(ledger, self.recipe)
+        merged = Assembly(crew, self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents).run()
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             name=self.recipe.name,
@@ -217,13 +225,15 @@ class _Build:
             recipe_hash=self.recipe_hash,
             records_read=merged.records,
             records_digest=digest,
-            groups=groups,
+            groups=drawn.groups,
             examples={split: dict(sorted(types.items())) for split, types in sorted(merged.examples.items())},
             drops=dict(sorted(merged.drops.items())),
             changes=dict(sorted(merged.changes.items())),
-            notes=_notes(ledger, merged, self.recipe.split),
+            notes=[*ledger.notes, *_notes(merged, drawn), *merged.notes],
             fates=FATES,
             files=sorted(merged.files, key=lambda file: file.path),
+            shares=drawn.shares,
+            features={feature.name: feature.column() for feature in map(find_feature, self.recipe.features)},
         )
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
@@ -259,24 +269,15 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def _notes(ledger: Ledger, merged: Assembled, shares: Mapping[str, float]) -> list[str]:
+def _notes(merged: Assembled, drawn: Drawn) -> list[str]:
     """Findings a reader should know, as sentences."""
-    notes = list(ledger.notes)
-    notes += [
+    augmented = (
+        [f"{merged.augmented} examples of train are augmented: made of others, and marked so."]
+        if merged.augmented
+        else []
+    )
+    contradictions = [
         f"{count} {tag} examples contradict another one: the same content with the opposite verdict. All are kept."
         for tag, count in sorted(merged.contradictions.items())
     ]
-    groups, splits = ledger.sizes()
-    total = groups.total()
-    if len(groups) > 1 and 2 * max(groups.values()) > total:
-        notes.append(
-            f"One group holds {max(groups.values())} of {total} interactions, because they share users, conversations, "
-            "sessions or tasks. A group goes to one split as a whole."
-        )
-    if total and any(abs(splits[name] / total - share) > COARSE for name, share in shares.items()):
-        held = ", ".join(f"{splits[name] / total:.0%} {name} ({share:.0%})" for name, share in sorted(shares.items()))
-        notes.append(
-            f"The splits hold other shares of the interactions than were asked for: {held}. Whole groups are drawn, and "
-            f"there are {len(groups)}; another seed draws otherwise."
-        )
-    return notes
+    return [*augmented, *contradictions, *drawn.notes]

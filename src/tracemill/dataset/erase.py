@@ -19,12 +19,16 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
 from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.version import PATTERNS, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
 """Seconds to wait for a build or an export that is under way: what it makes has to be looked at too."""
 EXPORT = "export.json"
+DRAFT = ".draft"
+"""The folder in which an export is written, before its files are put in their place."""
+BEFORE = "before.json"
+"""The manifest of the export that the draft is about to replace; empty where there was none."""
 MODELS = "models.jsonl"
 _fate = msgspec.json.Decoder(Fate).decode
 
@@ -89,6 +93,7 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
         write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
     for file in version.manifest.files:
         (version.path / file.path).unlink(missing_ok=True)
+    (version.path / PATTERNS).unlink(missing_ok=True)
     return rows
 
 
@@ -116,10 +121,7 @@ class ExportsPlace:
         exports = rows = drafts = 0
         for folder in list(self._cut_off()):
             with locked(folder, "erasing", wait=_PATIENCE):
-                if not (folder / EXPORT).exists():  # else it came to its end meanwhile
-                    drafts += 1
-                    for path in _rows_in(folder):
-                        path.unlink(missing_ok=True)
+                drafts += _clear(folder)  # nothing is left of one that came to its end meanwhile
         notes = []
         for folder, manifest in self._buried():
             with locked(folder, "erasing", wait=_PATIENCE):
@@ -144,9 +146,9 @@ class ExportsPlace:
         return list(dict.fromkeys([*inside, *self._places()]))
 
     def _cut_off(self) -> Iterator[Path]:
-        """Folders whose lock says that we wrote there, with rows and without the manifest that comes last."""
+        """Folders whose lock says that we wrote there, with a draft, or with rows and no manifest, which comes last."""
         for folder in self._folders():
-            if not (folder / EXPORT).exists() and (folder / ".lock").exists() and _rows_in(folder):
+            if (folder / ".lock").exists() and ((folder / DRAFT).exists() or _rows_without_manifest(folder)):
                 yield folder
 
     def _buried(self) -> Iterator[tuple[Path, ExportManifest]]:
@@ -162,8 +164,28 @@ class ExportsPlace:
                 yield folder, manifest
 
 
-def _rows_in(folder: Path) -> list[Path]:
-    return [*folder.glob("*.jsonl"), *folder.glob(".*.draft")]
+def _rows_without_manifest(folder: Path) -> list[Path]:
+    """Files that an export which was cut off left, be it that its draft names them."""
+    if (folder / EXPORT).exists():
+        return []
+    found = [*folder.glob("*.jsonl"), *folder.glob(".*.draft")]
+    for name in (EXPORT, BEFORE):
+        try:
+            manifest = msgspec.json.decode((folder / DRAFT / name).read_bytes(), type=ExportManifest)
+        except (OSError, msgspec.MsgspecError):
+            continue
+        found += [folder / Path(file.path).name for file in manifest.files]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def _clear(folder: Path) -> bool:
+    """Remove what an export that was cut off left in a folder; whether there was anything."""
+    rows = _rows_without_manifest(folder)
+    drafted = (folder / DRAFT).exists()
+    for path in rows:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / DRAFT, ignore_errors=True)
+    return drafted or bool(rows)
 
 
 class ModelsPlace:

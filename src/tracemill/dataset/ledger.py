@@ -6,14 +6,17 @@ Built from the columns of the shards. Interactions are numbered in the order the
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tracemill.core.ids import id_bytes, id_text
+from tracemill.dataset.assign import Values, strata
 from tracemill.dataset.history import DIGEST_BYTES
+from tracemill.dataset.id_list import IdList
 from tracemill.dataset.shards import Shard
-from tracemill.dataset.split import Groups, draw_split
+from tracemill.dataset.split import Groups
 
 DUPLICATE, NOT_NOVEL = 1, 2
 REPEATS = {DUPLICATE: "duplicate_pattern", NOT_NOVEL: "not_novel"}
@@ -38,17 +41,21 @@ class Ledger:
     ``people`` are the digests of their users, where anybody said anything of consent.
     """
 
-    ids: list[bytes] = field(default_factory=list)
+    ids: IdList = field(default_factory=IdList)
     bases: list[int] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
     selected: bytearray = field(default_factory=bytearray)
     superseded: bytearray = field(default_factory=bytearray)
     duplicate: bytearray = field(default_factory=bytearray)
+    compared: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
-    attached: list[bytes] = field(default_factory=list)
+    attached: IdList = field(default_factory=IdList)
+    times: array[int] = field(default_factory=lambda: array("q"))
+    drawn_by: array[int] = field(default_factory=lambda: array("q"))
     people: set[bytes] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    _splits: dict[int, str] = field(default_factory=dict)
+    _combinations: dict[Values, int] = field(default_factory=dict)
+    _splits: Mapping[int, str | None] = field(default_factory=dict)
 
     def number(self, owner: tuple[int, int]) -> int:
         """The number of an interaction that a draft names by shard and place."""
@@ -62,30 +69,56 @@ class Ledger:
             whole.update(id_text(raw).encode() + b"\n")
         return whole.hexdigest()
 
-    def draw_splits(self, seed: int, shares: Mapping[str, float]) -> int:
-        """Give every group its split; gives how many groups there are. Groups are joined no more after this."""
-        smallest: dict[int, bytes] = {}
+    @property
+    def newest(self) -> int:
+        """The time of the newest interaction, in microseconds since the epoch; 0 where there is none."""
+        return max(self.times, default=0)
+
+    def add_drawn_by(self, time: int, values: Values) -> None:
+        """Note of the interaction added last what splits may be drawn by: its time, and what it is stratified by."""
+        self.times.append(time)
+        self.drawn_by.append(self._combinations.setdefault(values, len(self._combinations)))
+
+    def smallest(self) -> dict[int, bytes]:
+        """The smallest record id of every group that has a selected interaction."""
+        found: dict[int, bytes] = {}
         for number, raw in enumerate(self.ids):
             if self.selected[number]:
                 root = self.groups.root(number)
-                smallest[root] = min(smallest.get(root, raw), raw)
-        self._splits = {root: draw_split(seed, id_text(raw), shares) for root, raw in smallest.items()}
-        return len(smallest)
+                found[root] = min(found.get(root, raw), raw)
+        return found
 
-    def split(self, number: int) -> str:
-        """The split of an interaction's group."""
-        return self._splits[self.groups.root(number)]
-
-    def sizes(self) -> tuple[Counter[int], Counter[str]]:
-        """How many selected interactions each group has, and each split."""
-        groups: Counter[int] = Counter()
-        splits: Counter[str] = Counter()
-        for number in range(len(self.ids)):
+    def spans(self) -> dict[int, tuple[int, int]]:
+        """The first and last time of every group's selected interactions."""
+        found: dict[int, tuple[int, int]] = {}
+        for number, time in enumerate(self.times):
             if self.selected[number]:
                 root = self.groups.root(number)
-                groups[root] += 1
-                splits[self._splits[root]] += 1
-        return groups, splits
+                first, last = found.get(root, (time, time))
+                found[root] = min(first, time), max(last, time)
+        return found
+
+    def strata(self) -> tuple[list[int], list[tuple[str, ...]]]:
+        """The stratum of every combination of values that selected interactions have, and the words that name each stratum."""
+        times = Counter(combination for combination, kept in zip(self.drawn_by, self.selected, strict=True) if kept)
+        words = strata({number: values for values, number in self._combinations.items() if times[number]}, times)
+        names = sorted(set(words.values()))
+        places = {name: place for place, name in enumerate(names)}
+        return [places.get(words.get(number, ()), -1) for number in self._combinations.values()], names
+
+    def strata_of_groups(self, stratum: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """The group and the stratum of every selected interaction; ``stratum`` as :meth:`strata` gives it."""
+        for number, combination in enumerate(self.drawn_by):
+            if self.selected[number]:
+                yield self.groups.root(number), stratum[combination]
+
+    def settle(self, splits: Mapping[int, str | None]) -> None:
+        """Keep the split of every group, by its root; None for groups that are in none."""
+        self._splits = splits
+
+    def split(self, number: int) -> str | None:
+        """The split of an interaction's group; None where it is in none."""
+        return self._splits[self.groups.root(number)]
 
 
 def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
@@ -100,6 +133,7 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
             ledger.ids.append(id_bytes(row.id))
             ledger.attached.extend(id_bytes(record_id) for record_id in (*row.attached, *row.executed))
             ledger.selected.append(row.dropped is None)
+            ledger.add_drawn_by(row.time, tuple(row.strata))
             if row.person:
                 ledger.people.add(row.person)
             if row.spine:
@@ -109,8 +143,10 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
             if row.task is not None:
                 place = TrialPlace(number, row.score, shard.number, row.offset, row.length)
                 ledger.tasks.setdefault(row.task, []).append(place)
+    ledger.groups.close()
     ledger.superseded = bytearray(len(ledger.ids))
     ledger.duplicate = bytearray(len(ledger.ids))
+    ledger.compared = bytearray(len(ledger.ids))
     for shard in all_shards:
         for row in shard.columns():
             for at in range(0, len(row.spine) - DIGEST_BYTES, DIGEST_BYTES):

@@ -8,11 +8,11 @@ of ids is worked on; :mod:`tracemill.dataset.assemble` makes the ranges and puts
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -23,50 +23,37 @@ from tracemill.core.examples import (
     TrajectoryPreference,
 )
 from tracemill.core.ids import id_bytes, id_text
+from tracemill.dataset.augmented import TRAIN
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import REPEATS
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
+from tracemill.dataset.seen import Seen
 from tracemill.dataset.select import Columns
 from tracemill.dataset.shards import Draft, decode_draft
 from tracemill.dataset.sort import Entry, RunWriter, grouped
 from tracemill.dataset.split import precedence
+from tracemill.dataset.standing import Standing
+from tracemill.dataset.weights import Sums, Weights
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
 _encode_json = msgspec.json.Encoder().encode
 
 
-class Standing(Protocol):
-    """What the merge asks about interactions: of the ledger, or of the files it was written to."""
-
-    @property
-    def ids(self) -> Sequence[bytes]:
-        """The id of each interaction, by number."""
-
-    @property
-    def superseded(self) -> Sequence[int]:
-        """Whether a later call repeats it."""
-
-    @property
-    def duplicate(self) -> Sequence[int]:
-        """Whether a better one stands for it."""
-
-    def number(self, owner: tuple[int, int]) -> int:
-        """The number of an interaction that a draft names by shard and place."""
-
-    def split(self, number: int) -> str:
-        """The split of an interaction's group."""
-
-
 @dataclass
 class Merged:
-    """What the merge of one range counted and wrote. ``rows`` is keyed by split and type, ``opposed`` are runs."""
+    """What the merge of one range counted and wrote. ``rows`` is keyed by split and type, ``opposed`` are runs.
+
+    ``weights`` are the sums of the weights of its rows, by the file they go to.
+    """
 
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     drops: Counter[str] = field(default_factory=Counter)
     fates: list[Path] = field(default_factory=list)
     opposed: list[Path] = field(default_factory=list)
+    augmented: int = 0
+    weights: dict[str, Sums] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,16 +64,19 @@ class Merge:
     stem: str
     ledger: Standing
     recipe: Recipe
+    seen: Seen
     merged: Merged = field(default_factory=Merged)
 
     def run(self, entries: Iterable[Entry]) -> Merged:
         """Write the rows of sorted drafts, and notes of what became of the records they were made of."""
+        self._weights = Weights(self.recipe, self.ledger)
         fates = RunWriter(self.work, f"{self.stem}.fates")
         opposed = RunWriter(self.work, f"{self.stem}.opposed")
         with ExitStack() as files:
             written = self._rows(entries, fates, opposed, files)
         self.merged.rows = {name: file.rows for name, file in written.items()}
         self.merged.fates, self.merged.opposed = fates.close(), opposed.close()
+        self.merged.weights = self._weights.sums
         return self.merged
 
     # -- rows
@@ -102,6 +92,8 @@ class Merge:
                 continue
             split = min(by_split, key=rank.__getitem__)
             drafts = by_split.pop(split)
+            if self.seen:
+                drafts = [self.seen.completed(draft) for draft in drafts]
             sources, line = _combine(drafts)
             self._count_duplicates(drafts, by_split, fates)
             tag = drafts[0].type
@@ -109,7 +101,11 @@ class Merge:
             if file is None:
                 path = self.work / rows_file(self.stem, split, tag)
                 file = files[split, tag] = open_files.enter_context(WholeFile(path, sync=False))
+            if self._weights.active:
+                numbers = {self.ledger.number(owner) for draft in drafts for owner in draft.owners}
+                line = self._weights.weigh(version_file(split, tag), line, numbers)
             file.write_line(line)
+            self.merged.augmented += all(draft.augmented for draft in drafts)
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
             if drafts[0].opposed is not None:
@@ -117,7 +113,7 @@ class Merge:
         return files
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
-        """The drafts that stand, by split. Those that a later call repeats fall, and those of duplicate patterns."""
+        """The drafts that stand, by split. Those fall that a later call repeats, of duplicate patterns, and of no split."""
         standing: dict[str, list[Draft]] = {}
         for draft in drafts:
             numbers = [self.ledger.number(owner) for owner in draft.owners]
@@ -130,8 +126,17 @@ class Merge:
             ):  # a comparison of trials has two owners and stands
                 fates.add(self.ledger.ids[numbers[0]], _encode(["left_out", draft.signal, REPEATS[repeats]]))
                 continue
-            standing.setdefault(self.ledger.split(numbers[0]), []).append(draft)
-        return standing
+            split = self.ledger.split(numbers[0])
+            if split is None:
+                continue
+            if draft.augmented and split != TRAIN:
+                self.merged.drops["augmented.not_train"] += 1
+                continue
+            standing.setdefault(split, []).append(draft)
+        recorded = {split: drafts for split, drafts in standing.items() if not all(one.augmented for one in drafts)}
+        if recorded and len(recorded) < len(standing):  # what was made does not displace what was recorded
+            self.merged.drops["augmented.recorded_elsewhere"] += 1
+        return recorded or standing
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
         if len(kept) > 1:
@@ -146,20 +151,36 @@ class Merge:
 
 def rows_file(stem: str, split: str, tag: str) -> str:
     """The name of the file that a range's rows of a split and type are written to."""
-    return f"{stem}.{split}-{tag}.jsonl"
+    return f"{stem}.{version_file(split, tag)}"
 
 
-def note_records(rows: Iterable[Columns], uncompared: Mapping[int, str], fates: RunWriter) -> Counter[str]:
+def version_file(split: str, tag: str) -> str:
+    """The name of the file of a version that holds the rows of a split and type."""
+    return f"{split}-{tag}.jsonl"
+
+
+def note_records(
+    rows: Iterable[Columns],
+    first: int,
+    ledger: Standing,
+    recipe: Recipe,
+    uncompared: Mapping[int, str],
+    fates: RunWriter,
+) -> Counter[str]:
     """Give every record of a shard an entry, whether or not anything was made of it; gives how many steps changed.
 
-    ``uncompared`` says by place why a trial is in no pair.
+    ``first`` is the number of the shard's first interaction. ``uncompared`` says by number why a trial is in no pair.
     """
     changes: Counter[str] = Counter()
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows, first):
         left_out = dict(row.left_out)
-        if place in uncompared:
-            left_out["trials"] = uncompared[place]
+        if number in uncompared:
+            left_out["trials"] = uncompared[number]
+        if row.turn and "regenerations" in recipe.signals and not ledger.compared[number]:
+            left_out["regenerations"] = "not_answered_again"
         fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
+        if row.dropped is None and ledger.split(number) is None:
+            fates.add(id_bytes(row.id), _encode(["undrawn"]))
         for record_id in row.attached:
             fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
         for record_id in row.executed:
@@ -202,7 +223,7 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     """One row of all drafts of one content in one split: its sources and line."""
     if len(drafts) == 1:
         return drafts[0].sources, drafts[0].line
-    examples = sorted((decode_line(draft.line) for draft in drafts), key=lambda example: example.sources)
+    examples = sorted((decode_line(draft.line) for draft in drafts), key=_recorded_first)
     combined = msgspec.structs.replace(
         examples[0],
         sources=sorted({source for example in examples for source in example.sources}),
@@ -211,6 +232,12 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     if isinstance(combined, (PreferenceExample, TrajectoryPreference)):
         combined = msgspec.structs.replace(combined, pairs=sorted(set(_pairs(examples))))
     return combined.sources, encode_line(combined)
+
+
+def _recorded_first(example: Example) -> tuple[bool, list[str], str]:
+    """What was recorded before what was made of something else; the same content is one row, and that is its kind."""
+    mark = example.augmented
+    return mark is not None, example.sources, "" if mark is None else mark.source + mark.operation
 
 
 def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
@@ -233,6 +260,8 @@ def _fate(record_id: str, entries: list[list[Any]]) -> Fate:
             dropped = entry[1] if entry[1].startswith("consent.") else f"feedback.{entry[1]}"
         elif entry[0] == "attached" and not examples:
             dropped = f"{entry[1]}.not_used"
+    if any(entry[0] == "undrawn" for entry in entries):
+        dropped, left_out = "split.straddles", {}
     return Fate(
         id=record_id,
         split=split,

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
+
 from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.ledger import Ledger, TrialPlace
@@ -102,6 +104,9 @@ def make_pairs(work: Path, ledger: Ledger, shards: Sequence[Shard], recipe: Reci
         for at in range(0, len(content), _MADE.size):
             key, owner = _MADE.unpack_from(content, at)
             ledger.groups.join(owner, made.setdefault(key, owner))
+        for places in chunk:  # where tasks hold nothing together, what was compared still does
+            for place in places:
+                ledger.groups.join(places[0].number, place.number)
         if progress is not None:
             progress("compare trials", number + 1, len(chunks))
 
@@ -124,6 +129,7 @@ def _make_chunk(
             example = compare(trials.read(one), trials.read(other), recipe)
             if example is None:
                 continue
+            example = msgspec.structs.replace(example, training_type=recipe.package)
             owners = [(place.shard, place.number - ledger.bases[place.shard]) for place in (one, other)]
             key = add_draft(runs, example, owners, "trials", whole=False)
             lines.append(_MADE.pack(key, one.number))

@@ -12,7 +12,7 @@ As a file it is YAML with the field names of :class:`Recipe`; steps are names, o
     seed: 7
 
 A step of one's own is written ``module:name``. In Python ``steps`` may hold any callable (see
-:mod:`tracemill.dataset.steps`).
+:mod:`tracemill.dataset.steps`). Longer forms of ``split`` are shown in :mod:`tracemill.dataset.splitting`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,56 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.augmented import TRAIN, Augmentation
+from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
+from tracemill.dataset.splitting import (
+    GROUP_KEYS,
+    NEAR_DUPLICATE,
+    SPLIT_KEYS,
+    Splitting,
+    check_shares,
+    check_splitting,
+    fold_shares,
+    is_long_form,
+    long_form,
+)
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
 
-SignalName: TypeAlias = Literal["supervised", "labelled", "edits", "trials"]
-SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
-EXECUTION_SIGNALS: frozenset[SignalName] = frozenset()
+SignalName: TypeAlias = Literal[
+    "supervised",
+    "labelled",
+    "edits",
+    "trials",
+    "regenerations",
+    "rephrases",
+    "recoveries",
+    "actions",
+    "decisions",
+    "overrides",
+    "checks",
+    "rewards",
+    "retrieval",
+]
+SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+"""Every signal there is."""
+DEFAULT_SIGNALS: tuple[SignalName, ...] = ("supervised", "labelled", "edits", "trials")
+"""Those of a recipe that names none: what somebody said or decided. The others read behaviour, and are weaker."""
+EXECUTION_SIGNALS: frozenset[SignalName] = frozenset(("actions", "decisions", "overrides"))
 """Signals that look at steps and decisions."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
-_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 _FIRST_FIELDS = frozenset(
     [
@@ -97,10 +126,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to make a dataset version. Every field has a default, so ``Recipe()`` is a sensible recipe.
 
     ``scales`` says which scores count as positive or negative, by the feedback's name. ``trial_score`` is the name of the
-    score that compares trials of one task (``success`` compares the success flag instead). ``labelled_unit`` and
-    ``preference_length`` are explained in :mod:`tracemill.dataset.signals.labelled` and ``…trials``. ``split`` gives the
-    share of each split, by sets of records that belong together, and ``seed`` draws them. ``purpose`` is what people must
-    allow for their records to be taken, ``consent_default`` what holds for those who said nothing of it.
+    score that compares trials of one task (``success`` compares the success flag instead, ``cost`` and ``duration`` those of
+    two successes). ``labelled_unit`` and ``preference_length`` are explained in
+    :mod:`tracemill.dataset.signals.labelled` and ``…trials``, ``weights`` and ``half_life_days`` in
+    :mod:`tracemill.dataset.weights`. ``split`` gives the share of each split, by sets of records that belong together,
+    ``splitting`` how they are put there, and ``seed`` draws them; for ``k_fold`` the splits are the folds, ``fold_1`` and so
+    on. ``features`` are computed of every interaction and stand beside its examples (:mod:`tracemill.dataset.features`).
+    ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
+    ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
+    nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -109,13 +143,19 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     source: Source = Source()
     steps: tuple[InteractionStep, ...] = ()
-    signals: tuple[SignalName, ...] = SIGNALS
+    signals: tuple[SignalName, ...] = DEFAULT_SIGNALS
     scales: dict[str, Scale] = field(default_factory=_default_scales)
     labelled_unit: Literal["trajectory", "turn"] = "trajectory"
     trial_score: str = "reward"
     preference_length: Literal["message", "remainder"] = "message"
     split: dict[str, float] = field(default_factory=_default_split)
     seed: int = 0
+    splitting: Splitting = Splitting()
+    features: tuple[str, ...] = ()
+    weights: Literal["none", "confidence", "balanced"] = "none"
+    half_life_days: Annotated[float, Meta(gt=0)] | None = None
+    package: str | None = None
+    augment: Augmentation | None = None
     purpose: Literal["train", "evaluate", "share"] = "train"
     consent_default: Default = "granted"
 
@@ -125,13 +165,33 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"name: {self.name!r} cannot name a dataset",
                 hint="Use 1 to 63 letters, digits, '_', '-' and single dots, beginning with a letter or digit.",
             )
-        _check_split(self.split)
+        self._check_split()
+        check_features(self.features)
         for name, kind in (("duplicate_patterns", DuplicatePatterns), ("novelty", Novelty)):
             if sum(isinstance(step, kind) for step in self.steps) > 1:
                 raise RecipeError(f"steps: {name} stands there twice")
+        if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
+            raise RecipeError(f"half_life_days: a half-life is a positive number of days, not {self.half_life_days}")
+        if self.augment is not None and TRAIN not in self.split:
+            raise RecipeError("augment: there is no split named train, and augmented rows are in no other")
         for name, scale in self.scales.items():
             if not scale.negative < scale.positive:
                 raise RecipeError(f"scales.{name}: negative must be below positive")
+
+    def _check_split(self) -> None:
+        splitting = self.splitting
+        if splitting.folds is not None and splitting.method == "k_fold":
+            folds = fold_shares(splitting.folds)
+            if self.split not in (folds, _default_split()):
+                raise RecipeError("split: k_fold has folds instead of shares")
+            msgspec.structs.force_setattr(self, "split", folds)
+        check_shares(self.split)
+        check_splitting(splitting, self.split)
+        of_one = [name for name in FEATURES if not of_all(name)]
+        own = [name for name in self.features if name not in FEATURES]
+        known = [*of_one, *own]
+        _check_keys(splitting.by, known, "split.by: ", what="feature")
+        _check_keys(splitting.group, [*GROUP_KEYS, NEAR_DUPLICATE, *known], "split.group: ", what="group key")
 
     def duplicates(self) -> DuplicatePatterns | None:
         """The step that leaves duplicate patterns out, if there is one."""
@@ -144,12 +204,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def reads_executions(self) -> bool:
         """Whether anything in it looks at steps and decisions. Those of a recipe that does not are not read at all."""
         judged = any(isinstance(step, Rule) and step.reads_executions for step in self.steps)
-        return (
-            judged
-            or self.duplicates() is not None
-            or self.novelty() is not None
-            or bool(EXECUTION_SIGNALS & set(self.signals))
-        )
+        compared = self.duplicates() is not None or self.novelty() is not None
+        measured = compared or self.package is not None
+        looked_at = bool(EXECUTION_SIGNALS & set(self.signals))
+        featured = bool(EXECUTION_FEATURES & {*self.features, *self.splitting.by, *self.splitting.group})
+        return judged or measured or looked_at or featured
+
+    def reads_conversations(self) -> bool:
+        """Whether a signal compares the calls of one conversation."""
+        return bool({"regenerations", "rephrases"} & set(self.signals))
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as plain data, steps described: what the manifest keeps and the hash is taken of.
@@ -166,6 +229,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for moment in ("since", "until"):
             if (value := getattr(self.source, moment)) is not None:
                 plain["source"][moment] = value.astimezone(UTC).isoformat()
+        if self.features:
+            plain["features"] = [describe_feature(name) for name in self.features]
         return {**plain, "steps": [describe_step(step) for step in self.steps]}
 
     def __hash__(self) -> int:
@@ -183,7 +248,7 @@ def _default(info: msgspec.structs.FieldInfo) -> Any:
 
 
 def default_recipe(name: str = "default") -> Recipe:
-    """The recipe used where none is given: every interaction, no step, every signal, 80/10/10."""
+    """The recipe used where none is given: every interaction, no step, the default signals, 80/10/10."""
     return Recipe(name=name)
 
 
@@ -208,13 +273,22 @@ def parse_recipe(content: Any) -> Recipe:
     if isinstance(source := values.get("source"), dict):
         _check_keys(source, Source.__struct_fields__, "source.")
         values["source"] = {
-            key: _moment(value, key) if key in ("since", "until") else value for key, value in source.items()
+            key: _moment(value, f"source.{key}") if key in ("since", "until") else value
+            for key, value in source.items()
         }
+    if isinstance(split := values.get("split"), dict) and is_long_form(split):
+        _check_keys(split, SPLIT_KEYS, "split.")
+        values.update(_parse_long_split(split))
+    if isinstance(features := values.get("features"), list):
+        named = [name for name in features if isinstance(name, str) and ":" not in name]
+        _check_keys(named, FEATURES, "features: ", what="feature")
     if isinstance(scales := values.get("scales"), dict):
         for name, scale in scales.items():
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")
     if isinstance(signals := values.get("signals"), list):
         _check_keys([name for name in signals if isinstance(name, str)], SIGNALS, "signals: ", what="signal")
+    if isinstance(augment := values.get("augment"), dict):
+        _check_keys(augment, Augmentation.__struct_fields__, "augment.")
     steps = _parse_steps(values.pop("steps", []))
     try:
         return msgspec.structs.replace(msgspec.convert(values, Recipe), steps=steps)
@@ -230,10 +304,11 @@ def recorded_recipe(plain: dict[str, Any], expected: str) -> Recipe:
         if name not in STEPS:  # somebody's own: recorded by its qualified name
             name = ":".join(name.rpartition(".")[::2])
         steps.append({name: arguments})
-    recipe = parse_recipe({**plain, "steps": steps})
+    features = [each["feature"] if isinstance(each, dict) else each for each in plain.get("features", [])]
+    recipe = parse_recipe({**plain, "steps": steps, "features": features})
     if recipe.hash() != expected:
         raise RecipeError(
-            f"the recipe of {recipe.name} is not what it was: a step was changed since",
+            f"the recipe of {recipe.name} is not what it was: a step or a feature was changed since",
             hint="Build the dataset again with the recipe you have now.",
         )
     return recipe
@@ -254,13 +329,27 @@ def _check_keys(keys: Iterable[Any], known: Iterable[str], where: str, what: str
         raise RecipeError(f"{where}{key}: unknown {what}", hint=hint)
 
 
-def _moment(value: Any, key: str) -> Any:
+def _parse_long_split(split: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe that the longer form of ``split`` says."""
+    shares, fields = long_form(split)
+    if isinstance(cuts := fields.get("cuts"), dict):
+        fields["cuts"] = {name: _moment(value, f"split.cuts.{name}") for name, value in cuts.items()}
+    try:
+        splitting = msgspec.convert(fields, Splitting)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"split.{_sentence(error)}") from None
+    if shares is None:
+        return {"splitting": splitting, "split": _default_split()}
+    return {"splitting": splitting, "split": shares}
+
+
+def _moment(value: Any, where: str) -> Any:
     """YAML reads 2026-01-01 as a date and a time without an offset as naive: both are meant in UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise RecipeError(f"source.{key}: {error}") from None
+            raise RecipeError(f"{where}: {error}") from None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
@@ -292,13 +381,3 @@ def _parse_step(entry: Any, where: str) -> InteractionStep:
         return msgspec.convert(arguments or {}, step)
     except msgspec.ValidationError as error:
         raise RecipeError(f"{where}.{name}: {_sentence(error)}") from None
-
-
-def _check_split(split: Mapping[str, float]) -> None:
-    for name, share in split.items():
-        if not _SPLIT_NAME.fullmatch(name):
-            raise RecipeError(f"split: {name!r} cannot name a split", hint="Use lower-case letters and digits.")
-        if not (math.isfinite(share) and 0 <= share <= 1):
-            raise RecipeError(f"split.{name}: a share is between 0 and 1, not {share}")
-    if not split or not math.isclose(math.fsum(split.values()), 1.0, abs_tol=1e-6):
-        raise RecipeError(f"split: the shares add up to {math.fsum(split.values()):g}, not 1")

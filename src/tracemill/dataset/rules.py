@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from tracemill.core.messages import role, trajectory
 from tracemill.core.records import Interaction
 from tracemill.core.steps import KEEP, Drop, Verdict
 from tracemill.feedback.attach import NOTHING, Attached
@@ -188,6 +189,42 @@ class DuplicatePatterns(NamedStep, frozen=True):
     tool_results: bool = False
 
 
+class SeveralAgents(Rule, frozen=True):
+    """Drop (``too_few_agents``) what fewer than ``count`` agents had a part in, by its steps and the names of its messages."""
+
+    count: Annotated[int, Meta(ge=1)] = 2
+
+    def judge(self, interaction: Interaction, attached: Attached) -> Verdict[Interaction]:
+        agents = {step.agent for step in attached.steps if step.agent}
+        agents |= {
+            name
+            for message in trajectory(interaction)
+            if role(message) == "assistant" and isinstance(name := message.get("name"), str) and name
+        }
+        return KEEP if len(agents) >= self.count else Drop("too_few_agents")
+
+
+class Domain(Rule, frozen=True):
+    """Drop (``other_domain``) what is of none of the ``names``; without names, what states no domain (``no_domain``).
+
+    A domain is stated by a tag ``domain:NAME`` or by ``extra["domain"]``. A name also means what has it as a tag, scenario,
+    intent or platform. Case does not matter.
+    """
+
+    reads_executions: ClassVar[bool] = False
+    names: tuple[str, ...] = ()
+
+    def judge(self, interaction: Interaction, attached: Attached) -> Verdict[Interaction]:  # noqa: ARG002
+        stated = {tag[len("domain:") :].casefold() for tag in interaction.tags if tag.startswith("domain:")}
+        if isinstance(told := interaction.extra.get("domain"), str):
+            stated.add(told.casefold())
+        if not self.names:
+            return KEEP if stated else Drop("no_domain")
+        also = (*interaction.tags, interaction.scenario, interaction.intent, interaction.platform)
+        stated |= {value.casefold() for value in also if value}
+        return KEEP if stated & {name.casefold() for name in self.names} else Drop("other_domain")
+
+
 class Novelty(NamedStep, frozen=True):
     """Prefer what is new: of each cluster of similar interactions keep the best few (left out: ``not_novel``).
 
@@ -218,6 +255,8 @@ RULES: dict[str, type[NamedStep]] = {
     "failed_executions": FailedExecutions,
     "sound_text": SoundText,
     "duplicate_patterns": DuplicatePatterns,
+    "several_agents": SeveralAgents,
+    "domain": Domain,
     "novelty": Novelty,
 }
 """Rules by the name a recipe file gives them."""

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import Example
+from tracemill.core.examples import Example, FeatureValue, SupervisedExample
+from tracemill.core.ids import microseconds
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
+from tracemill.dataset.augmented import Augmentation, variations
 from tracemill.dataset.history import content_digest, spine
+from tracemill.dataset.observe import observe
 from tracemill.dataset.recipe import Recipe, SignalName
 from tracemill.dataset.rules import Rule, judge_quality
-from tracemill.dataset.signals.confidence import BY_ANNOTATOR, SUCCESS_FLAG
-from tracemill.dataset.signals.edits import edits
-from tracemill.dataset.signals.labelled import labelled
-from tracemill.dataset.signals.supervised import supervised
+from tracemill.dataset.signals.confidence import BY_ANNOTATOR, CHEAPER, SUCCESS_FLAG
+from tracemill.dataset.signals.regenerations import Turn, turn_of
+from tracemill.dataset.signals.single import of_one
 from tracemill.dataset.signals.trials import Trial
-from tracemill.dataset.split import group_keys
 from tracemill.dataset.steps import InteractionStep, describe_step
 from tracemill.feedback.attach import Attached
 from tracemill.quality.documents import document
@@ -35,8 +37,10 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
     ``attached`` are the ids of what was said of it, ``executed`` those of its steps and decisions.
     ``spine`` holds the digests of :func:`tracemill.dataset.history.spine` one after another; ``task``, ``score``,
-    ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``person`` is the digest by which what
-    the user consented to is found; empty where nobody said anything.
+    ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``time`` is in microseconds since the
+    epoch, ``strata`` are the values of the features the recipe stratifies by, ``belonging`` the digests of conversation and
+    user where a feature asks for them. ``person`` is the digest by which what the user consented to is found; empty where
+    nobody said anything.
     """
 
     id: str
@@ -51,6 +55,10 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     score: float = 0.0
     offset: int = 0
     length: int = 0
+    turn: bool = False
+    time: int = 0
+    strata: list[FeatureValue | None] = []
+    belonging: list[bytes] = []
     person: bytes = b""
 
 
@@ -58,6 +66,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 class Selected:
     """What became of one interaction: columns, examples with their signal, and the trial where it is one.
 
+    ``turn`` is what is compared within its conversation, where the recipe does so.
     ``pattern`` is the score and the text by which duplicates are found, where the recipe looks for them.
 
     ``whole`` marks the examples that are made of a whole trajectory, and fall when a later call repeats it.
@@ -67,6 +76,7 @@ class Selected:
     examples: list[tuple[SignalName, bool, Example]] = field(default_factory=list)
     trial: Trial | None = None
     pattern: tuple[float, str] | None = None
+    turn: Turn | None = None
 
 
 def select(
@@ -75,23 +85,34 @@ def select(
     """Run the recipe's steps and signals over one interaction. Raises DatasetError when a step fails."""
     ids, executed = list(attached.ids()), list(attached.executed())
     changes: list[str] = []
-    current = interaction
-    for step in recipe.steps:
-        verdict = _run(step, current, attached)
-        if isinstance(verdict, Drop):
-            return Selected(
-                Columns(id=interaction.id, attached=ids, executed=executed, dropped=verdict.reason, changes=changes)
-            )
-        if isinstance(verdict, Change):
-            current = verdict.value
-            changes.append(verdict.reason)
+    prepared = prepare(interaction, attached, recipe, changes)
+    if isinstance(prepared, Drop):
+        dropped = prepared.reason
+        return Selected(Columns(id=interaction.id, attached=ids, executed=executed, dropped=dropped, changes=changes))
+    current, _ = prepared
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
+    if recipe.package is not None:
+        _describe(current, attached, recipe.package, selected)
+    observed = observe(interaction, current, attached, recipe)
     trial = _trial(current, attached, recipe, left_out)
+    if observed.features:
+        selected.examples = [
+            (signal, whole, msgspec.structs.replace(example, features=observed.features))
+            for signal, whole, example in selected.examples
+        ]
+        trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
+    if recipe.reads_conversations():
+        turn = turn_of(current, attached, recipe)
+        if isinstance(turn, Turn):
+            selected.turn = turn
+        elif "regenerations" in recipe.signals:
+            left_out["regenerations"] = turn
     duplicates = recipe.duplicates()
-    if duplicates is not None or recipe.novelty() is not None:
-        score = judge_quality(current, attached).score
+    scored = duplicates is not None or recipe.novelty() is not None
+    if scored or recipe.splitting.near_duplicates:
+        score = judge_quality(current, attached).score if scored else None
         content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
         selected.pattern = (0.5 if score is None else score), content
     selected.columns = Columns(
@@ -100,13 +121,35 @@ def select(
         executed=executed,
         changes=changes,
         left_out=left_out,
-        # a step that takes the user out must not part what belongs together, one that names a task may join more
-        groups=sorted({*group_keys(interaction), *group_keys(current)}),
+        groups=observed.groups,
         spine=b"".join(spine(current)),
+        turn=selected.turn is not None,
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
+        time=microseconds(interaction.time),
+        strata=observed.strata,
+        belonging=observed.belonging,
     )
     return selected
+
+
+def prepare(
+    interaction: Interaction, attached: Attached, recipe: Recipe, changes: list[str] | None = None
+) -> tuple[Interaction, list[str]] | Drop:
+    """An interaction after the recipe's steps, and why they changed it (added to ``changes``); or why one dropped it.
+
+    Raises DatasetError when a step fails.
+    """
+    changes = [] if changes is None else changes
+    current = interaction
+    for step in recipe.steps:
+        verdict = _run(step, current, attached)
+        if isinstance(verdict, Drop):
+            return verdict
+        if isinstance(verdict, Change):
+            current = verdict.value
+            changes.append(verdict.reason)
+    return current, changes
 
 
 def _run(step: InteractionStep, interaction: Interaction, attached: Attached) -> Keep | Drop | Change[Interaction]:
@@ -152,19 +195,40 @@ def _signals(
 ) -> dict[str, str]:
     """Add the examples of the signals that look at one interaction; gives why the others made none."""
     left_out: dict[str, str] = {}
-    outcomes: list[tuple[SignalName, bool, Sequence[Example] | Drop]] = []
-    if "supervised" in recipe.signals:
-        outcomes.append(("supervised", True, supervised(interaction, attached, recipe)))
-    if "labelled" in recipe.signals:
-        outcomes.append(("labelled", interaction.response is None, labelled(interaction, attached, recipe)))
-    if "edits" in recipe.signals:
-        outcomes.append(("edits", False, edits(interaction, attached, get)))
-    for signal, whole, outcome in outcomes:
+    for signal, whole, outcome in of_one(interaction, attached, recipe, get):
         if isinstance(outcome, Drop):
             left_out[signal] = outcome.reason
         else:
             selected.examples.extend((signal, whole, example) for example in outcome)
+    if recipe.augment is not None:
+        _augment(selected, recipe.augment, left_out)
     return left_out
+
+
+def _describe(interaction: Interaction, attached: Attached, package: str, selected: Selected) -> None:
+    """Say in each example of a package how the interaction went; what a signal knows better stays."""
+    score = judge_quality(interaction, attached).score
+    for at, (signal, whole, example) in enumerate(selected.examples):
+        successful = example.execution_successful
+        described: Example = msgspec.structs.replace(
+            example,
+            scenario=interaction.scenario,
+            quality_score=score if example.quality_score is None else example.quality_score,
+            execution_successful=interaction.success if successful is None else successful,
+            training_type=package,
+        )
+        selected.examples[at] = signal, whole, described
+
+
+def _augment(selected: Selected, augmentation: Augmentation, left_out: dict[str, str]) -> None:
+    """Add variations of the supervised examples; the merge keeps those of the split ``train``."""
+    for signal, whole, example in list(selected.examples):
+        if isinstance(example, SupervisedExample):
+            made = variations(example, augmentation)
+            if isinstance(made, Drop):
+                left_out["augment"] = made.reason
+            else:
+                selected.examples.extend((signal, whole, one) for one in made)
 
 
 def _trial(interaction: Interaction, attached: Attached, recipe: Recipe, left_out: dict[str, str]) -> Trial | None:
@@ -178,6 +242,11 @@ def _trial(interaction: Interaction, attached: Attached, recipe: Recipe, left_ou
     confidence, human = SUCCESS_FLAG, False
     if recipe.trial_score == "success":
         score = None if interaction.success is None else float(interaction.success)
+    elif recipe.trial_score in ("cost", "duration"):
+        spent = interaction.cost_usd if recipe.trial_score == "cost" else interaction.duration_ms
+        usable = interaction.success is True and spent is not None and math.isfinite(spent)
+        score = -spent if usable and spent is not None else None
+        confidence = CHEAPER
     else:
         score = attached.score(recipe.trial_score)
         scored = attached.scored(recipe.trial_score)

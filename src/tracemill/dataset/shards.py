@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.codec import decode, encode
-from tracemill.core.examples import Example
+from tracemill.core.examples import Example, FeatureValue
 from tracemill.core.ids import id_bytes
 from tracemill.core.records import Interaction
 from tracemill.dataset.files import WholeFile, sync_folder
@@ -45,7 +45,8 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """An example on its way into a version: its line, and what the merge decides by.
 
     ``owners`` are the interactions it was made of, each as (shard, place in the shard). ``side`` of ``opposed`` is what
-    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call.
+    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call,
+    an ``augmented`` one in every split but ``train``.
     """
 
     owners: list[tuple[int, int]]
@@ -56,6 +57,7 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     opposed: bytes | None
     side: int
     line: bytes
+    augmented: bool = False
 
 
 class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
@@ -66,6 +68,7 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
     score_sources: list[str]
     confidence: float
     human: bool
+    features: dict[str, FeatureValue] = {}
 
     @classmethod
     def of(cls, trial: Trial) -> StoredTrial:
@@ -78,12 +81,12 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
             response=whole.response,
             tools=whole.tools,
         )
-        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human)
+        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human, trial.features)
 
     def trial(self) -> Trial:
         interaction = decode(self.interaction)
         assert isinstance(interaction, Interaction)
-        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human)
+        return Trial(interaction, self.score, self.score_sources, self.confidence, self.human, self.features)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -107,6 +110,7 @@ def add_draft(
         opposed=None if opposed is None else opposed[0],
         side=0 if opposed is None else opposed[1],
         line=encode_line(example),
+        augmented=example.augmented is not None,
     )
     runs.add(key, _encode(draft))
     return key
@@ -125,6 +129,7 @@ class _Files:
     columns: WholeFile
     trials: WholeFile
     texts: TextWriter
+    turns: RunWriter
 
 
 class Shard:
@@ -145,6 +150,10 @@ class Shard:
         """The runs of drafts it left."""
         return sorted(self.work.glob(f"{self.stem}.*.run"))
 
+    def turn_runs(self) -> list[Path]:
+        """The runs of turns it left, by conversation; only for a recipe that compares them."""
+        return sorted(self.work.glob(f"{self.stem}-turns.*.run"))
+
     def columns(self) -> Iterator[Columns]:
         """The columns of its interactions, in stored order."""
         yield from map(_columns_decoder.decode, _entries(self.columns_path))
@@ -160,20 +169,22 @@ class Shard:
 
     def discard(self) -> None:
         """Remove what an unfinished or outdated run left."""
-        for path in self.work.glob(f"{self.stem}.*"):
+        for path in (*self.work.glob(f"{self.stem}.*"), *self.work.glob(f"{self.stem}-turns.*")):
             path.unlink()
 
     def read(self, store: Store, recipe: Recipe, attachments: Attachments, held: Consents) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
+        turns = RunWriter(self.work, f"{self.stem}-turns", sync=True)
         where = recipe.source.filter(after=self.after, up_to=self.up_to)
         with WholeFile(self.columns_path) as columns:
             with WholeFile(self.trials_path) as trials, TextWriter(self.patterns_path, self.narrow_path) as texts:
-                files = _Files(runs, columns, trials, texts)
+                files = _Files(runs, columns, trials, texts, turns)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
                     self._read_one(place, record, attached, recipe, held, store, files)
             runs.close()
+            turns.close()
             sync_folder(self.work)
         sync_folder(self.work)
 
@@ -203,6 +214,9 @@ class Shard:
             files.trials.write(stored)
         if selected.pattern is not None:
             files.texts.add(Pattern(place, *selected.pattern))
+        if selected.turn is not None:
+            turn = msgspec.structs.replace(selected.turn, owner=(self.number, place))
+            files.turns.add(turn.conversation, _encode(turn))
         _write_entry(files.columns, _encode(row))
 
     def trial(self, offset: int, length: int) -> Trial:

@@ -1,24 +1,30 @@
 """Which records belong together, and which split each set of them goes to.
 
-Records that share a user, a conversation, a session or a task are one group, and so are groups that share any such record.
-A group goes to one split as a whole. Which one is drawn by a hash of the seed and the group's smallest record id: the same
-records give the same splits in any order, and records that come later move a group only when they join it to an older one.
+Records that share a user, a conversation, a session or a task (or what else a recipe names) are one group, and so are
+groups that share any such record. A group goes to one split as a whole. Which one is drawn by a hash of the seed and the
+group's smallest record id: the same records give the same splits in any order, and records that come later move a group
+only when they join it to an older one. Other ways to choose are in :mod:`tracemill.dataset.assign`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tracemill.core.records import Interaction
 from tracemill.dataset.history import content_digest
+from tracemill.dataset.splitting import GROUP_KEYS
 
 
-def group_keys(interaction: Interaction) -> list[bytes]:
-    """What an interaction shares with others of its group, as digests. Ids count within their platform, users across."""
-    user = interaction.user
-    values = {kind: getattr(interaction, kind) for kind in ("conversation_id", "session_id", "task_id")}
+def group_keys(interaction: Interaction, kinds: Collection[str] = GROUP_KEYS) -> list[bytes]:
+    """What an interaction shares with others of its group, as digests. Ids count within their platform, users across.
+
+    ``kinds`` are those of user, conversation, session and task that hold a group together.
+    """
+    user = interaction.user if "user" in kinds else None
+    named = [f"{kind}_id" for kind in ("conversation", "session", "task") if kind in kinds]
+    values = {name: getattr(interaction, name) for name in named}
     return [
         *([content_digest("user", user.key_id, user.pseudonym)] if user is not None else []),
         *(content_digest(kind, interaction.platform, value) for kind, value in values.items() if value is not None),
@@ -39,6 +45,10 @@ class Groups:
         for key in keys:
             self.join(number, self._by_key.setdefault(key, number))
         return number
+
+    def close(self) -> None:
+        """Forget what records share: none is added after this, groups may still be joined."""
+        self._by_key = {}
 
     def root(self, number: int) -> int:
         """The number that stands for the record's group."""

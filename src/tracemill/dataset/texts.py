@@ -59,18 +59,21 @@ _narrow = msgspec.msgpack.Decoder(Narrow)
 
 
 class TextWriter:
-    """Writes both files of a shard, whole or not at all. Use as a context manager."""
+    """Writes both files of a shard, whole or not at all, and none where there is no text. Use as a context manager."""
 
     def __init__(self, texts: Path, narrow: Path) -> None:
-        self._texts, self._narrow = WholeFile(texts), WholeFile(narrow)
+        self._paths = texts, narrow
+        self._files: tuple[WholeFile, WholeFile] | None = None
         self._compressed = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
 
     def add(self, pattern: Pattern) -> None:
         """Append one text."""
+        if self._files is None:
+            self._files = WholeFile(self._paths[0]), WholeFile(self._paths[1])
         encoded = _encode(pattern)
-        self._texts.write(self._compressed.compress(_LENGTH.pack(len(encoded)) + encoded))
+        self._files[0].write(self._compressed.compress(_LENGTH.pack(len(encoded)) + encoded))
         narrow = _encode(Narrow(pattern.place, pattern.score, b"".join(sorted(line_digests(pattern.text)))))
-        self._narrow.write(_LENGTH.pack(len(narrow)) + narrow)
+        self._files[1].write(_LENGTH.pack(len(narrow)) + narrow)
 
     def __enter__(self) -> Self:
         return self
@@ -78,14 +81,18 @@ class TextWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._files is None:
+            return
         if kind is None:
-            self._texts.write(self._compressed.flush())
-        self._texts.__exit__(kind, error, trace)
-        self._narrow.__exit__(kind, error, trace)
+            self._files[0].write(self._compressed.flush())
+        for file in self._files:
+            file.__exit__(kind, error, trace)
 
 
 def read_texts(path: Path) -> Iterator[Pattern]:
     """The texts of a shard, in stored order."""
+    if not path.exists():
+        return
     with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw, read_size=128 * 1024) as file:
         buffer = b""
         while more := file.read(512 * 1024):
@@ -102,7 +109,7 @@ def read_texts(path: Path) -> Iterator[Pattern]:
 
 def read_narrow(path: Path) -> list[Narrow]:
     """What stands beside the texts of a shard, in stored order."""
-    content, at, found = path.read_bytes(), 0, []
+    content, at, found = path.read_bytes() if path.exists() else b"", 0, []
     while at < len(content):
         (length,) = _LENGTH.unpack_from(content, at)
         at += _LENGTH.size + length

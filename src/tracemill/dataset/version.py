@@ -24,6 +24,8 @@ from tracemill.dataset.rows import decode_line
 MANIFEST = "manifest.json"
 BUILD = "build.json"
 TOMBSTONE = "tombstone.json"
+PATTERNS = "patterns.json"
+"""Tool patterns of the records a package was made of, beside the manifest: numbers and names of tools."""
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:@v?([1-9][0-9]{0,8}))?")
 
@@ -72,6 +74,10 @@ class Version:
             return msgspec.json.decode((self.path / BUILD).read_bytes(), type=BuildRecord)
         except (OSError, msgspec.MsgspecError) as error:
             raise DatasetError(f"{self.reference}: {BUILD} cannot be read: {error}") from error
+
+    def shares(self) -> dict[str, float]:
+        """The splits its recipe names and their shares; also of those that got no example."""
+        return dict(self.manifest.recipe.get("split", {}))
 
     def splits(self) -> list[str]:
         """The splits that have examples, in alphabetical order."""
@@ -169,7 +175,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, *(file.path for file in self.manifest.files)}
+        known = {MANIFEST, BUILD, PATTERNS, *(file.path for file in self.manifest.files)}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )

@@ -1,7 +1,7 @@
 """Writing an export: the files of each split, a list of what rows lack, and what the export is.
 
-Every file is whole or absent, and ``export.json`` comes last: a folder without it is an export that was interrupted. Rows
-are checked as the bytes they will be (:mod:`tracemill.export.check`); one that fails is listed and not written.
+All files are written beside their place and moved there together (:mod:`tracemill.export.placing`). Rows are checked as the
+bytes they will be (:mod:`tracemill.export.check`); one that fails is listed and not written.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -17,16 +18,20 @@ import msgspec
 from tracemill.core.errors import ExportError
 from tracemill.core.examples import DatasetFile, Example, ExportManifest, Loss
 from tracemill.core.steps import Progress
-from tracemill.dataset.files import WholeFile, locked, sync_folder, write_whole
+from tracemill.dataset.erase import EXPORT
+from tracemill.dataset.files import WholeFile, locked, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
+from tracemill.export.columns import chosen_columns, held_out_names, parts, with_columns
 from tracemill.export.containers import CONTAINERS, SplitFiles, is_split_file
 from tracemill.export.formats import FORMATS
 from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
 from tracemill.export.losses import Lost, RefusedError
+from tracemill.export.placing import drafted, put_in_place
 from tracemill.export.rows import Format
+from tracemill.export.tokenizer import ChatTokenizer
+from tracemill.export.tokens import TokenCheck
 
-EXPORT = "export.json"
 LOSSES = "losses.jsonl"
 CARD = "README.md"
 INFO = "dataset_info.json"
@@ -46,6 +51,10 @@ class ExportReport:
         """Rows of all splits."""
         return sum(self.manifest.rows.values())
 
+    def files(self, split: str) -> list[DatasetFile]:
+        """The files that hold the rows of a split, in order."""
+        return [file for file in self.manifest.files if is_split_file(file.path, [split])]
+
 
 def export_version(
     version: Version,
@@ -54,18 +63,25 @@ def export_version(
     *,
     container: str = "jsonl",
     shard_bytes: int | None = None,
+    fold: int | None = None,
+    columns: Sequence[str] = (),
+    tokenizer: Path | None = None,
+    max_tokens: int | None = None,
     progress: Progress | None = None,
     withdrawn: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write a version in a format into a folder, by default ``exports/<name>-<version>-<format>`` beside the datasets.
 
     ``container`` is one of :data:`tracemill.export.containers.CONTAINERS`, its name the folder's last part where it is not
-    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``withdrawn`` are records that
-    may not be used any more, each with the reason: rows they are a source of are refused. The same version, format,
-    container, size and withdrawn records give the same bytes.
+    ``jsonl``; ``shard_bytes`` the bytes of rows after which a split goes on in another file. ``fold`` is the fold held out as
+    ``test``, all others are ``train``; ``columns`` are features that rows have too (``all``: all of them). ``tokenizer`` is a
+    folder with the tokenizer and the chat template of a model (:mod:`tracemill.export.tokens`): rows are the same with it,
+    but are counted, and what the model would not see of them is listed; ``max_tokens`` is where its trainer cuts off.
+    ``withdrawn`` are records that may not be used any more, each with the reason: rows they are a source of are refused. The
+    same version, format, container, size, fold, columns, tokenizer and withdrawn records give the same bytes.
 
-    Raises ExportError for a format or container nobody knows and for a version that has no examples it is made of;
-    DatasetError when the version is damaged or another process writes the same folder.
+    Raises ExportError for a format, container, fold, column or tokenizer that is none and for a version that has no examples
+    the format is made of; DatasetError when the version is damaged or another process writes the same folder.
     """
     made = FORMATS.get(format)
     if made is None:
@@ -76,20 +92,45 @@ def export_version(
         raise ExportError(f"no container {container!r}", hint=f"Containers: {', '.join(CONTAINERS)}.")
     if shard_bytes is not None and shard_bytes < 1:
         raise ExportError(f"a shard of {shard_bytes} bytes holds no row", hint="Give a size of at least one byte.")
+    tokens = _token_check(made, tokenizer, max_tokens)
     tag = str(made.example.__struct_config__.tag)
     if not version.count(type=tag):
         raise ExportError(f"{version.reference} has no {tag} examples to export as {format}", hint=_instead(version))
+    taken = parts(version, fold)
+    extra = chosen_columns(version, made, container, columns)
     if to is None:
-        ending = "" if container == "jsonl" else f"-{container}"
+        ending = ("" if fold is None else f"-fold-{fold}") + ("" if container == "jsonl" else f"-{container}")
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     with locked(to, f"exporting {version.reference}"):
-        return _Export(version, made, to, container, shard_bytes, progress, withdrawn or {}).run()
+        choice = _Choice(container, shard_bytes, fold, taken, extra, tokens)
+        return _Export(version, made, to, choice, progress, withdrawn or {}).run()
+
+
+def _token_check(made: Format, tokenizer: Path | None, max_tokens: int | None) -> TokenCheck | None:
+    if max_tokens is not None and (tokenizer is None or max_tokens < 1):
+        told = "needs a tokenizer" if tokenizer is None else "has to be one token at least"
+        raise ExportError(
+            f"a limit of {max_tokens} tokens {told}", hint="Give a tokenizer's folder and a number above 0."
+        )
+    return None if tokenizer is None else TokenCheck(made, ChatTokenizer(tokenizer), max_tokens)
 
 
 def _instead(version: Version) -> str:
     counts = {made.name: version.count(type=str(made.example.__struct_config__.tag)) for made in FORMATS.values()}
     there = [f"{name} ({count})" for name, count in counts.items() if count]
     return f"It has examples for: {', '.join(there)}." if there else "It has no examples at all: see its drops."
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """How an export is asked for. ``parts`` are its splits with the version's splits in each, ``extra`` feature columns."""
+
+    container: str
+    shard_bytes: int | None
+    fold: int | None
+    parts: Mapping[str, Sequence[str]]
+    extra: Mapping[str, str]
+    tokens: TokenCheck | None
 
 
 class _Export:
@@ -100,14 +141,14 @@ class _Export:
         version: Version,
         made: Format,
         to: Path,
-        container: str,
-        shard_bytes: int | None,
+        choice: _Choice,
         progress: Progress | None,
         withdrawn: Mapping[str, str],
     ) -> None:
+        self.tokens = choice.tokens
         self.withdrawn = withdrawn
         self.version, self.made, self.to, self.progress = version, made, to, progress
-        self.container, self.shard_bytes = container, shard_bytes
+        self.container, self.shard_bytes, self.choice = choice.container, choice.shard_bytes, choice
         self.tag = str(made.example.__struct_config__.tag)
         self.rows: dict[str, int] = {}
         self.refused: Counter[str] = Counter()
@@ -116,27 +157,30 @@ class _Export:
         self.optional: set[str] = set()
 
     def run(self) -> ExportReport:
-        splits = self.version.splits()
+        named = {*self.version.splits(), *self.choice.parts, *held_out_names(self.version)}
         stale = {
             path
             for path in self.to.iterdir()
-            if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, splits)
+            if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, named)
         }
-        (self.to / EXPORT).unlink(missing_ok=True)
+        with drafted(self.to) as draft:
+            manifest = self._write(draft)
+            put_in_place(self.to, stale)
+        return ExportReport(self.to, manifest)
+
+    def _write(self, draft: Path) -> ExportManifest:
         written: dict[str, list[DatasetFile]] = {}
-        with WholeFile(self.to / LOSSES) as losses:
-            for split in splits:
-                if self.version.count(split, self.tag):
-                    written[split] = self._split(split, losses)
+        with WholeFile(draft / LOSSES) as losses:
+            for split, sources in self.choice.parts.items():
+                if any(self.version.count(source, self.tag) for source in sources):
+                    written[split] = self._split(draft, split, sources, losses)
         files = [file for shards in written.values() for file in shards]
         written = {split: shards for split, shards in written.items() if self.rows[split]}  # those that can be loaded
         if self.made.name in LLAMA_FACTORY and self.container == "jsonl":
             info = dataset_info(self.version.name, self.made.name, written)
-            files.append(write_whole(self.to / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n"))
+            files.append(write_whole(draft / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n"))
         files.append(losses.describe())
-        files.append(write_whole(self.to / CARD, self._card(written).encode()))
-        for path in stale - {self.to / file.path for file in files}:
-            path.unlink()
+        files.append(write_whole(draft / CARD, self._card(written).encode()))
         manifest = ExportManifest(
             format=self.made.name,
             container=self.container,
@@ -148,20 +192,24 @@ class _Export:
             refused=dict(sorted(self.refused.items())),
             losses=dict(sorted(self.lost.items())),
             files=sorted(files, key=lambda file: file.path),
+            fold=self.choice.fold,
+            columns=list(self.choice.extra),
+            tokens=None if self.tokens is None else self.tokens.statistics(),
         )
-        sync_folder(self.to)
-        write_whole(self.to / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
-        sync_folder(self.to)
-        return ExportReport(self.to, manifest)
+        write_whole(draft / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
+        return manifest
 
-    def _split(self, split: str, losses: WholeFile) -> list[DatasetFile]:
+    def _split(self, draft: Path, split: str, sources: Sequence[str], losses: WholeFile) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
-        columns = {**self.made.columns, **self.made.optional}
-        with SplitFiles(self.to, split, self.container, columns, self.shard_bytes) as files:
-            for example in self.version.examples(split, self.tag):
+        columns = {**self.made.columns, **self.made.optional, **self.choice.extra}
+        examples = chain.from_iterable(self.version.examples(source, self.tag) for source in sources)
+        with SplitFiles(draft, split, self.container, columns, self.shard_bytes) as files:
+            for example in examples:
                 row, lost, refused = self._row(example)
                 if row is not None:
-                    files.write_row(row)
+                    files.write_row(with_columns(row, example, list(self.choice.extra)))
+                    if self.tokens is not None:
+                        lost += self.tokens.look_at(split, row)
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
                 self._list(split, example, files.rows, lost, refused, losses)
                 self.done += 1
@@ -215,7 +263,7 @@ class _Export:
         unknown = self.container == "tfrecord"  # to `datasets`
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
-        columns = {**self.made.columns, **optional}
+        columns = {**self.made.columns, **optional, **self.choice.extra}
         if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())

@@ -15,19 +15,32 @@ from typing import Any
 
 from msgspec import Struct
 
-from tracemill.drawing.measures import Rate, Share, Tally, rate, shares, short_name
+from tracemill.drawing.measures import Measure, Rate, Share, Tally, rate, shares, short_name
 from tracemill.insight.trajectories import Call, Trajectory
 
 LENGTHS = (2, 3, 4)
 ROOM = 20_000
 _FREQUENT, _OCCASIONAL = 0.2, 0.05
 _TYPICAL, _COMMON = 6, 3
+_NEXTS = 40
+_EXACT = 256
+"""Times of one pattern or tool that are kept before they are put into buckets."""
+
+
+class Recovery(Struct, frozen=True):
+    """What was called next after a tool had failed: its ``share`` of such calls, how often it ``worked`` if known."""
+
+    tool: str
+    count: int
+    share: float
+    worked: Rate
 
 
 class ToolPerformance(Struct, frozen=True):
     """One tool as the trajectories show it: ``succeeded`` and the mean time only over calls that state them.
 
-    ``trajectories`` is the success rate of the trajectories that call the tool and whose outcome is known.
+    ``trajectories`` is the success rate of the trajectories that call the tool and whose outcome is known. The quantiles of
+    time are over the calls that state it; ``recoveries`` are the most usual next calls after a failure.
     """
 
     tool: str
@@ -37,6 +50,9 @@ class ToolPerformance(Struct, frozen=True):
     mean_ms: float | None
     parameters: list[Share]
     failures: list[Share]
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    recoveries: list[Recovery] = []
 
 
 class ToolPattern(Struct, frozen=True):
@@ -53,6 +69,8 @@ class ToolPattern(Struct, frozen=True):
     occurrences: int
     succeeded: Rate
     mean_ms: float | None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -61,8 +79,7 @@ class _Seen:
     occurrences: int = 0
     succeeded: int = 0
     known: int = 0
-    duration_ms: float = 0.0
-    timed: int = 0
+    times: Measure | None = None
 
 
 @dataclass(slots=True)
@@ -72,8 +89,9 @@ class _Tool:
     trajectories_succeeded: int = 0
     succeeded: int = 0
     known: int = 0
-    duration_ms: float = 0.0
-    timed: int = 0
+    times: Measure = field(default_factory=lambda: Measure(_EXACT))
+    nexts: Tally = field(default_factory=lambda: Tally(40))
+    worked: dict[str, tuple[int, int]] = field(default_factory=dict)
     parameters: Tally = field(default_factory=lambda: Tally(40))
     failures: Tally = field(default_factory=lambda: Tally(40))
 
@@ -95,8 +113,10 @@ class PatternCounter:
         if not calls:
             return
         self.trajectories += 1
-        for call in calls:
+        for call, after in zip(calls, [*calls[1:], None], strict=True):
             self._add_call(call)
+            if call.success is False and after is not None:
+                self._add_next(short_name(call.tool), after)
         if trajectory.success is not None:
             for tool in {short_name(call.tool) for call in calls} & self._tools.keys():
                 self._tools[tool].trajectories += 1
@@ -107,8 +127,8 @@ class PatternCounter:
             seen.occurrences += 1
             times = [call.duration_ms for call in run]
             if all(_is_time(time) for time in times):
-                seen.duration_ms += sum(time for time in times if time is not None)
-                seen.timed += 1
+                seen.times = seen.times or Measure(_EXACT)
+                seen.times.add(sum(time for time in times if time is not None))
             met.add(tools)
         for tools in met:
             seen = self._seen[tools]
@@ -127,13 +147,21 @@ class PatternCounter:
         if call.success is not None:
             tool.known += 1
             tool.succeeded += call.success
-        if call.duration_ms is not None and _is_time(call.duration_ms):
-            tool.duration_ms += call.duration_ms
-            tool.timed += 1
+        if _is_time(call.duration_ms):
+            tool.times.add(call.duration_ms)
         for key in call.keys:
             tool.parameters.add(key)
         if call.success is False:
             tool.failures.add(call.error or "(no type)")
+
+    def _add_next(self, failed: str, after: Call) -> None:
+        if (tool := self._tools.get(failed)) is None:
+            return
+        name = short_name(after.tool)
+        tool.nexts.add(name)
+        if after.success is not None and (name in tool.worked or len(tool.worked) < _NEXTS):
+            worked, known = tool.worked.get(name, (0, 0))
+            tool.worked[name] = worked + after.success, known + 1
 
     def _let_go(self) -> None:
         supports = sorted(seen.support for seen in self._seen.values())
@@ -161,7 +189,7 @@ class PatternCounter:
                 seen.support / self.trajectories,
                 seen.occurrences,
                 rate(seen.succeeded, seen.known),
-                seen.duration_ms / seen.timed if seen.timed else None,
+                *_times(seen.times),
             )
             for tools, seen in ordered[:limit]
         ]
@@ -174,12 +202,28 @@ class PatternCounter:
                 tool.calls,
                 rate(tool.succeeded, tool.known),
                 rate(tool.trajectories_succeeded, tool.trajectories),
-                tool.duration_ms / tool.timed if tool.timed else None,
+                times[0],
                 shares(tool.parameters.counts, tool.calls)[:_TYPICAL],
                 shares(tool.failures.counts)[:_COMMON],
+                *times[1:],
+                _recoveries(tool),
             )
             for name, tool in sorted(self._tools.items())
+            for times in [_times(tool.times)]
         }
+
+
+def _times(times: Measure | None) -> tuple[float | None, float | None, float | None]:
+    """Mean, median and 95th percentile."""
+    found = None if times is None else times.distribution()
+    return (None, None, None) if found is None else (found.mean, found.median, found.p95)
+
+
+def _recoveries(tool: _Tool) -> list[Recovery]:
+    return [
+        Recovery(share.name, share.count, share.share, rate(*tool.worked.get(share.name, (0, 0))))
+        for share in shares(tool.nexts.counts)[:_COMMON]
+    ]
 
 
 def _runs(calls: Sequence[Call], lengths: Sequence[int]) -> Iterator[tuple[tuple[str, ...], Sequence[Call]]]:
@@ -198,7 +242,8 @@ def tool_execution_pattern(pattern: ToolPattern, tools: dict[str, ToolPerformanc
 
     ``pattern_id`` is a function of the tools. ``pattern_type`` is what can be told without guessing at a meaning:
     ``repetition`` (one tool again and again) or ``sequence``. ``frequency`` is high from 20 % of the trajectories that
-    call a tool, medium from 5 %, else low. ``avg_latency`` is in seconds, as ``8.5s``; what is not known is left out.
+    call a tool, medium from 5 %, else low. Latencies are in seconds, as ``8.5s``, ``success_interval`` is the 95 % Wilson
+    interval of ``success_rate``; what is not known is left out.
     """
     repeats = len(set(pattern.tools)) == 1
     share = pattern.share
@@ -211,7 +256,10 @@ def tool_execution_pattern(pattern: ToolPattern, tools: dict[str, ToolPerformanc
                 "frequency": "high" if share >= _FREQUENT else "medium" if share >= _OCCASIONAL else "low",
                 "support": pattern.support,
                 "success_rate": _rounded(pattern.succeeded.value),
+                "success_interval": _interval(pattern.succeeded),
                 "avg_latency": _seconds(pattern.mean_ms),
+                "p50_latency": _seconds(pattern.p50_ms),
+                "p95_latency": _seconds(pattern.p95_ms),
                 "sequence": [_llmunix_tool(name, tools.get(name)) for name in pattern.tools],
             }
         )
@@ -224,8 +272,12 @@ def _llmunix_tool(name: str, tool: ToolPerformance | None) -> dict[str, Any]:
     performance = _without_none(
         {
             "avg_latency": _seconds(tool.mean_ms),
+            "p50_latency": _seconds(tool.p50_ms),
+            "p95_latency": _seconds(tool.p95_ms),
             "success_rate": _rounded(tool.succeeded.value),
+            "success_interval": _interval(tool.succeeded),
             "common_failures": [failure.name for failure in tool.failures] or None,
+            "usual_recovery": [recovery.tool for recovery in tool.recoveries] or None,
         }
     )
     return {
@@ -241,6 +293,11 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(milliseconds: float | None) -> str | None:
     return None if milliseconds is None else f"{milliseconds / 1000:.1f}s"
+
+
+def _interval(found: Rate) -> list[float] | None:
+    """The 95 % Wilson interval of a rate."""
+    return None if found.low is None or found.high is None else [round(found.low, 4), round(found.high, 4)]
 
 
 def _rounded(value: float | None) -> float | None:

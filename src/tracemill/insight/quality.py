@@ -20,16 +20,16 @@ from msgspec import Struct
 
 from tracemill.core.errors import ExportError
 from tracemill.core.messages import trajectory
-from tracemill.core.records import Decision, Interaction, Step
+from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
-from tracemill.dataset.rules import said_of
+from tracemill.dataset.rules import judge_quality, text_of
 from tracemill.drawing.measures import Distribution, Measure
 from tracemill.export.containers import CONTAINERS, SplitFiles
 from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.executions import find_executions
 from tracemill.quality.coverage import Coverage, coverage
 from tracemill.quality.documents import document
-from tracemill.quality.metrics import MeasureName, Quality, measure
-from tracemill.quality.text import measure_text
+from tracemill.quality.metrics import MeasureName, Quality
 from tracemill.store.base import Filter, Store
 
 MEASURES: tuple[MeasureName, ...] = (
@@ -164,6 +164,7 @@ def quality_rows(
     The first row comes when all are measured, for a cluster is known only then. Raises StoreError.
     """
     attachments = attach(store)
+    attachments.executions = find_executions(store)
     index: Any = None
     if find_spec("numpy") is not None:
         from tracemill.quality.duplicates import Document, DuplicateIndex  # noqa: PLC0415 - needs NumPy
@@ -201,26 +202,13 @@ def _pages(store: Store, platform: str | None) -> Iterator[list[Interaction]]:
 
 
 def _measured(store: Store, page: Sequence[Interaction], attachments: Attachments) -> Iterator[tuple[Row, str]]:
-    steps: dict[str, list[Step]] = {}
-    decisions: dict[str, list[Decision]] = {}
-    named = sorted(store.linked([interaction.id for interaction in page]))
-    for record in store.get_many(named).values():
-        if isinstance(record, Step) and record.interaction_id is not None:
-            steps.setdefault(record.interaction_id, []).append(record)
-        elif isinstance(record, Decision) and record.interaction_id is not None:
-            decisions.setdefault(record.interaction_id, []).append(record)
-    for interaction in page:
-        quality = measure(
-            interaction,
-            said=said_of(attachments.of(interaction.id)),
-            steps=sorted(steps.get(interaction.id, ()), key=lambda step: (step.index, step.id)),
-            decisions=sorted(decisions.get(interaction.id, ()), key=lambda decision: (decision.time, decision.id)),
-        )
-        yield _row(interaction, quality), document(trajectory(interaction))
+    attached = attachments.of_batch(store, [interaction.id for interaction in page])
+    for interaction, said in zip(page, attached, strict=True):
+        yield _row(interaction, judge_quality(interaction, said)), document(trajectory(interaction))
 
 
 def _row(interaction: Interaction, quality: Quality) -> Row:
-    text = measure_text(interaction)
+    text = text_of(interaction)
     findings = [
         f"{found.rule}@{found.index}"
         + ("" if found.value is None or found.limit is None else f": {found.value:.4g} / {found.limit:.4g}")

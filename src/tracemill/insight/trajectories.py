@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from tracemill.core.messages import role, text, tool_calls, trajectory
 from tracemill.core.records import Interaction, Message, Step
+from tracemill.quality.metrics import is_failure
 
 OPEN_TRAJECTORIES = 5_000
 LONGEST_TRAJECTORY = 2_000
@@ -62,6 +63,7 @@ class _Open:
     known: bool = False
     prefixes: list[int] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    asked: dict[str, int] = field(default_factory=dict)
     length: int = 0
     reasoned: int = 0
     acted: int = 0
@@ -70,11 +72,18 @@ class _Open:
 
 
 class TrajectoryStream:
-    """Puts trajectories together and hands each to ``done`` when it is closed."""
+    """Puts trajectories together and hands each to ``done`` when it is closed.
 
-    def __init__(self, done: Callable[[Trajectory], None], room: int = OPEN_TRAJECTORIES) -> None:
+    With ``judge_results``, a call in messages succeeded when its result is no failure by
+    :func:`tracemill.quality.metrics.is_failure`; else messages state nothing of that.
+    """
+
+    def __init__(
+        self, done: Callable[[Trajectory], None], room: int = OPEN_TRAJECTORIES, *, judge_results: bool = False
+    ) -> None:
         self._done = done
         self._room = room
+        self._judge_results = judge_results
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._latest: OrderedDict[tuple[str, str], str] = OrderedDict()
 
@@ -98,6 +107,8 @@ class TrajectoryStream:
         own.prefixes = prefixes
         for message in messages[start:]:
             _count_message(own, message)
+            if self._judge_results and role(message) in ("tool", "function"):
+                _judge_result(own, message)
         if not any(True for message in messages for _ in tool_calls(message)):
             own.calls.extend(Call(tool) for tool in record.tools_used[:LONGEST_TRAJECTORY])
         self._latest[place] = record.id
@@ -163,7 +174,19 @@ def _count_message(trail: _Open, message: Message) -> None:
     trail.acted += bool(calls)
     trail.both += bool(reasons and calls)
     room = LONGEST_TRAJECTORY - len(trail.calls)
-    trail.calls.extend(Call(call.name, _keys(call.arguments)) for call in calls[: max(0, room)] if call.name)
+    for call in calls[: max(0, room)]:
+        if call.name:
+            if call.id is not None:
+                trail.asked[call.id] = len(trail.calls)
+            trail.calls.append(Call(call.name, _keys(call.arguments)))
+
+
+def _judge_result(trail: _Open, message: Message) -> None:
+    """Note on the call that a result answers whether it failed. What the result says is not kept."""
+    at = trail.asked.pop(str(message.get("tool_call_id")), None)
+    if at is not None:
+        failed = is_failure(text(message))
+        trail.calls[at] = replace(trail.calls[at], success=not failed, error="failed result" if failed else None)
 
 
 def _narrow(record: Step) -> Step:

@@ -43,6 +43,7 @@ from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.consent import read_consents
 from tracemill.privacy.erase import RECEIPTS, Found, receipt_holds
 from tracemill.privacy.signing import Signer, load_signer
+from tracemill.quality.judge_client import Pace
 from tracemill.sdk.delivery import Delivered, Delivery, delivered
 from tracemill.sdk.http import HttpDelivery
 from tracemill.sdk.spool import Drained, drain
@@ -53,7 +54,9 @@ from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
+from tracemill.workspace.judging import JudgeReport, Judging
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
+from tracemill.workspace.mining import add_patterns
 from tracemill.workspace.redacting import Redacting
 
 
@@ -232,6 +235,20 @@ class Workspace:
         """See :mod:`tracemill.insight.health`."""
         return examine(self.path, self.store, verify=verify)
 
+    def judge(
+        self,
+        *,
+        platform: str | None = None,
+        pairs: bool = False,
+        pace: Pace | None = None,
+        workers: int = 4,
+        progress: Progress | None = None,
+    ) -> JudgeReport:
+        """Have a language model judge what is stored; see :mod:`tracemill.workspace.judging`. Noted in the audit log."""
+        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers)
+        self.audit("quality.judge", judging.client.host, model=judging.client.model, pairs=pairs)
+        return judging.run(platform=platform, pairs=pairs, progress=progress)
+
     def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
         """The newest refused items."""
         return self.store.quarantined(limit)
@@ -249,7 +266,9 @@ class Workspace:
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
-        return build(self.store, chosen, self.dataset_root, settings=self.settings, progress=progress)
+        built = build(self.store, chosen, self.dataset_root, settings=self.settings, progress=progress)
+        add_patterns(self.store, built.version, chosen, progress)
+        return built
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
@@ -269,15 +288,32 @@ class Workspace:
         *,
         container: str = "jsonl",
         shard_bytes: int | None = None,
+        fold: int | None = None,
+        columns: Sequence[str] = (),
+        tokenizer: Path | None = None,
+        max_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write a dataset version in a trainer's format, as JSON lines or in another container, in files of a size."""
+        """Write a dataset version in a trainer's format, as JSON lines or in another container, in files of a size.
+
+        ``fold`` and ``columns`` as for :func:`tracemill.export.write.export_version`. With a tokenizer's folder, rows are
+        counted as a model reads them, and what it would not see is listed.
+        """
         if to is not None and not to.resolve().is_relative_to(self.path.resolve() / "exports"):
             note_external(self.path, to)
         version = self.dataset(reference)
-        withdrawn = self.consenting.withdrawn(version)
         report = export_version(
-            version, format, to, container=container, shard_bytes=shard_bytes, progress=progress, withdrawn=withdrawn
+            version,
+            format,
+            to,
+            container=container,
+            shard_bytes=shard_bytes,
+            fold=fold,
+            columns=columns,
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
+            progress=progress,
+            withdrawn=self.consenting.withdrawn(version),
         )
         self.audit("dataset.export", reference, format=format, rows=report.rows)
         return report

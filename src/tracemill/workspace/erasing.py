@@ -17,11 +17,11 @@ from tracemill.core.examples import ExportManifest, Tombstone
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
-from tracemill.dataset.erase import MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
+from tracemill.dataset.erase import EXPORT, MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import recorded_recipe
 from tracemill.dataset.version import TOMBSTONE, Version, list_versions
 from tracemill.export.places import external_exports
-from tracemill.export.write import EXPORT, export_version
+from tracemill.export.write import export_version
 from tracemill.feedback.cascade import belongings
 from tracemill.privacy.audit import AuditLog
 from tracemill.privacy.erase import Eraser, Found
@@ -38,6 +38,7 @@ from tracemill.privacy.places import (
 from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
+from tracemill.workspace.judging import JudgePlace
 
 
 class Erasing:
@@ -79,6 +80,7 @@ class Erasing:
             ApiKeysPlace(self._store),
             KeysPlace(self._store),  # after the records: their sums are put right by what they say
             *files,
+            JudgePlace(path),
             WorkPlace(self._work),
             VersionsPlace(datasets, self._receipt),
             ExportsPlace(self._exports, datasets, lambda: external_exports(path), self._receipt),
@@ -184,6 +186,8 @@ class Erasing:
                 old.format,
                 container=old.container,
                 shard_bytes=old.shard_bytes,
+                fold=old.fold,
+                columns=old.columns,
                 progress=progress,
                 withdrawn=self._withdrawn(version),
             )

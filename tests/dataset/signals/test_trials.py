@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.dataset.support import calls, interaction, record_id, result, says
+from tests.dataset.support import calls, interaction, open_store, record_id, result, says
 from tracemill.core.examples import PreferenceExample, TrajectoryPreference
 from tracemill.core.records import Message
+from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.signals.trials import Trial, compare
 
@@ -127,3 +129,28 @@ def test_a_response_is_the_last_message_of_its_trial() -> None:
     example = compare(good, bad, Recipe())
     assert isinstance(example, PreferenceExample)
     assert (example.chosen, example.rejected) == ([says("assistant", "x")], [says("assistant", "y")])
+
+
+def test_of_two_successes_the_cheaper_and_the_quicker_is_better(tmp_path: Path) -> None:
+    spent = {"a": (0.1, 900.0), "b": (0.2, 300.0), "c": (0.01, 1.0)}
+    records = [
+        interaction(
+            name,
+            [says("user", "q")],
+            response=says("assistant", name),
+            task_id="t",
+            trial=number,
+            success=name != "c",
+            cost_usd=cost,
+            duration_ms=time,
+        )
+        for number, (name, (cost, time)) in enumerate(spent.items())
+    ]
+    store = open_store(tmp_path, records)
+    for score, better in (("cost", "a"), ("duration", "b")):
+        version = build_version(store, Recipe(name=score, signals=("trials",), trial_score=score), tmp_path)
+        (example,) = version.examples()
+        assert isinstance(example, PreferenceExample)
+        assert (example.chosen[0]["content"], example.confidence) == (better, 0.6)
+        assert version.manifest.drops["trials.no_score"] == 1  # c failed: cheap is not enough
+    store.close()

@@ -1,6 +1,6 @@
 """Signals: how behaviour becomes examples.
 
-Three look at one interaction and what was said of it (``supervised``, ``labelled``, ``edits``), one at two trials of a
-task (``trials``). Each answers with examples, or with a :class:`~tracemill.core.steps.Drop` that says why it makes
-nothing of what it saw. They are pure, and know nothing of files.
+Most look at one interaction and what is attached to it (:mod:`tracemill.dataset.signals.single` names them all), ``trials``
+at two attempts at a task, ``regenerations`` at the calls of a conversation. Each answers with examples, or with a
+:class:`~tracemill.core.steps.Drop` that says why it makes nothing of what it saw. They are pure, and know nothing of files.
 """

@@ -24,6 +24,7 @@ from tracemill.core.steps import Drop
 from tracemill.dataset.identity import identified
 from tracemill.dataset.signals.carried import exchange, same, written
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR
+from tracemill.dataset.signals.parts import prompt_and_answer
 from tracemill.feedback.attach import Attached
 
 
@@ -77,16 +78,6 @@ def edits(
     return examples or next(iter(reasons), Drop("no_correction"))
 
 
-def _answer(interaction: Interaction) -> tuple[list[Message], Message | None]:
-    """The prompt and the answer it got; the whole of the messages and None when they do not end with an answer."""
-    messages, response = interaction.messages, interaction.response
-    if response is not None:
-        return messages, response
-    if messages and role(messages[-1]) == "assistant":
-        return messages[:-1], messages[-1]
-    return messages, None
-
-
 def _of_feedback(interaction: Interaction, record: Feedback) -> _Sides | Drop:
     correction = record.correction
     messages = _as_messages(correction)
@@ -125,7 +116,7 @@ def _as_artifact(interaction: Interaction, correction: str) -> Any:
 
 
 def _replaced(interaction: Interaction, chosen: list[Message], signal: str) -> _Sides | Drop:
-    prompt, answer = _answer(interaction)
+    prompt, answer = prompt_and_answer(interaction)
     if answer is None or role(answer) != "assistant":
         return Drop("no_answer_to_correct")
     if not prompt:
@@ -143,7 +134,7 @@ def _says_the_same(answer: Message, correction: Message) -> bool:
 
 
 def _exchanged(interaction: Interaction, original: Any, edited: Any) -> _Sides | Drop:
-    prompt, answer = _answer(interaction)
+    prompt, answer = prompt_and_answer(interaction)
     if original is None:
         return Drop("no_original_artifact")
     if same(original, edited):

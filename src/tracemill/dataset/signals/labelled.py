@@ -38,18 +38,18 @@ def labelled(interaction: Interaction, attached: Attached, recipe: Recipe) -> li
     labels = attached.labels(recipe.scales)
     if not labels:
         return Drop("no_label")
-    units = list(_units(interaction, recipe))
-    if not units:
+    found = list(units(interaction, recipe))
+    if not found:
         return Drop("no_assistant_message")
-    units = [unit for unit in units if unit[0]]
-    if not units:
+    found = [unit for unit in found if unit[0]]
+    if not found:
         return Drop("no_prompt")
     sides = ([label for label in labels if label.positive is positive] for positive in (True, False))
-    return [_example(interaction, side, *unit) for side in sides if side for unit in units]
+    return [_example(interaction, side, *unit) for side in sides if side for unit in found]
 
 
-def _units(interaction: Interaction, recipe: Recipe) -> Iterator[tuple[list[Message], list[Message], list[Message]]]:
-    """What the label is of: prompt, completion and tail of each."""
+def units(interaction: Interaction, recipe: Recipe) -> Iterator[tuple[list[Message], list[Message], list[Message]]]:
+    """What a label or a score is of: prompt, completion and tail of each."""
     if interaction.response is not None:
         if role(interaction.response) == "assistant":
             yield interaction.messages, [interaction.response], []

@@ -25,9 +25,8 @@ def supervised(interaction: Interaction, attached: Attached, recipe: Recipe) -> 
     ``failed_validation``, ``no_assistant_message``.
     """
     labels = attached.labels(recipe.scales)
-    objection = _objection(interaction, attached, labels)
-    if objection is not None:
-        return Drop(objection)
+    if (reason := objection(interaction, attached, labels)) is not None:
+        return Drop(reason)
     messages, tail = split_tail(trajectory(interaction))
     if not messages:
         return Drop("no_assistant_message")
@@ -47,7 +46,8 @@ def supervised(interaction: Interaction, attached: Attached, recipe: Recipe) -> 
     return [identified(example)]
 
 
-def _objection(interaction: Interaction, attached: Attached, labels: list[Label]) -> str | None:
+def objection(interaction: Interaction, attached: Attached, labels: list[Label]) -> str | None:
+    """Why an interaction is not to be imitated, or None."""
     if interaction.success is False:
         return "not_successful"
     if any(not label.positive for label in labels):

@@ -13,10 +13,10 @@ none. Which kind depends on where the trials part:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tracemill.core.examples import PreferenceExample, TrajectoryPreference
+from tracemill.core.examples import FeatureValue, PreferenceExample, TrajectoryPreference
 from tracemill.core.messages import role, trajectory
 from tracemill.core.records import Interaction, Message
 from tracemill.dataset.history import aligned_ids, shared_length, split_tail
@@ -27,13 +27,17 @@ from tracemill.dataset.signals.carried import same
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One attempt at a task: the interaction, its score, and the feedback that was read from, if it was feedback."""
+    """One attempt at a task: the interaction, its score, and the feedback that was read from, if it was feedback.
+
+    ``features`` are those a recipe asks for.
+    """
 
     interaction: Interaction
     score: float
     score_sources: list[str]
     confidence: float
     human: bool
+    features: dict[str, FeatureValue] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -58,6 +62,7 @@ def compare(one: Trial, other: Trial, recipe: Recipe) -> PreferenceExample | Tra
         "platform": better.interaction.platform,
         "task_id": better.interaction.task_id,
         "tools": tools,
+        "features": better.features,
         "chosen_score": better.score,
         "rejected_score": worse.score,
         "pairs": [(better.id, worse.id)],
