@@ -17,6 +17,7 @@ from tracemill.core.examples import DatasetFile
 from tracemill.core.steps import Progress
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import Ledger
+from tracemill.dataset.lookup import StandingFile, write_standing
 from tracemill.dataset.merge import (
     Merge,
     Merged,
@@ -33,7 +34,6 @@ from tracemill.dataset.seen import Seen
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.sort import RunWriter, merge_runs, ranges, sorted_range
-from tracemill.dataset.standing import StandingFile, write_standing
 from tracemill.dataset.weights import Weights
 
 FATES = "fates.jsonl"

@@ -26,6 +26,7 @@ from tracemill.core.ids import id_bytes, id_text
 from tracemill.dataset.augmented import TRAIN
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import REPEATS
+from tracemill.dataset.lookup import Standing
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.seen import Seen
@@ -33,7 +34,6 @@ from tracemill.dataset.select import Columns
 from tracemill.dataset.shards import Draft, decode_draft
 from tracemill.dataset.sort import Entry, RunWriter, grouped
 from tracemill.dataset.split import precedence
-from tracemill.dataset.standing import Standing
 from tracemill.dataset.weights import Sums, Weights
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -14,9 +14,9 @@ import msgspec
 from tracemill.core.examples import FeatureValue, PreferenceExample, TrajectoryPreference
 from tracemill.core.ids import id_bytes
 from tracemill.dataset.features import of_all
+from tracemill.dataset.lookup import Standing
 from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.shards import Draft, Shard
-from tracemill.dataset.standing import Standing
 
 _DAY = 24 * 60 * 60 * 1_000_000
 """Microseconds of a day."""

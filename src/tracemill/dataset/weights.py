@@ -25,9 +25,9 @@ import msgspec
 
 from tracemill.core.examples import ActionExample, DatasetFile, Example, LabelledExample
 from tracemill.dataset.files import WholeFile
+from tracemill.dataset.lookup import Standing
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
-from tracemill.dataset.standing import Standing
 
 _DAY_US = 24 * 3600 * 1_000_000
 
