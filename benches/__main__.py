@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("capture", "ingest", "bytes_kept", "archive", "export", "server", "proxy", "duplicates", "redaction")
+NAMES = (
+    "capture",
+    "ingest",
+    "bytes_kept",
+    "archive",
+    "export",
+    "server",
+    "proxy",
+    "duplicates",
+    "redaction",
+    "certificate",
+)
 
 for name in NAMES:
     print(f"== {name}", flush=True)

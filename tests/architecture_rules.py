@@ -34,7 +34,13 @@ FACE_USES = {"cli": {"demo", "server", "ship"}, "demo": {"collector"}}
 """Faces that use another face: `tracemill demo` runs the demo, which captures as an application does; `tracemill serve`,
 `tracemill ship`."""
 HEAVY = {f"tracemill.store.{name}" for name in ("cold.cold", "cold.layout", "cold.sealed", "resealing")}
-HEAVY |= {"tracemill.quality.duplicates", "tracemill.privacy.detect", "tracemill.privacy.redact"}
+HEAVY |= {
+    "tracemill.quality.duplicates",
+    "tracemill.privacy.detect",
+    "tracemill.privacy.redact",
+    "tracemill.privacy.invent",
+}
+HEAVY |= {"tracemill.dataset.certificate", "tracemill.dataset.contamination"}
 HEAVY |= {"tracemill.dataset.near", "tracemill.dataset.cluster"}
 """Modules of ours that need heavy optional packages (PyArrow, NumPy, RE2, Ray) and are imported where the archive, the search
 for duplicates, redaction or a cluster is first used."""

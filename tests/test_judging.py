@@ -25,7 +25,7 @@ from tracemill.quality.judge_client import Pace
 from tracemill.store.base import Filter
 from tracemill.workspace import Workspace
 
-SECRET = "Ada Lovelace lives at Ockham Park"
+SECRET = "the key lies under the third stone of Mill Lane"
 
 
 def talk(name: str, answer: str, **fields: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -119,6 +119,20 @@ def tau_bench_source(path: Path) -> dict[str, dict[str, Any]]:
     """The runs of the file itself, by the id of the interaction each became."""
     interactions = [record for record in tau_bench(path) if isinstance(record, Interaction)]
     return {record.id: run for record, run in zip(interactions, json.loads(path.read_bytes()), strict=True)}
+
+
+def chat_records(numbers: Iterable[int]) -> list[AnyRecord]:
+    """Chats that went well, each of a user of its own: a row each."""
+    return [
+        interaction(
+            *(str(number), [says("user", f"q{number}")]),
+            response=says("assistant", f"a{number}"),
+            success=True,
+            user=user(f"user {number}"),
+            minutes=number,
+        )
+        for number in numbers
+    ]
 
 
 class ListStore:

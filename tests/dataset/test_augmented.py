@@ -76,6 +76,22 @@ def test_only_train_is_augmented(tmp_path: Path) -> None:
     assert f"{len(made)} examples of train are augmented: made of others, and marked so." in version.manifest.notes
 
 
+def test_other_ways_to_split(tmp_path: Path) -> None:
+    """Any fold may be held out, so none is augmented; a split by time is, in its early part."""
+    plain: dict[str, Any] = {"signals": ["supervised"], "augment": {"operations": ["deletion", "swap"]}}
+    with pytest.raises(RecipeError, match="named train"):
+        parse_recipe({**plain, "split": {"folds": 3}})
+    recipe = parse_recipe(
+        {**plain, "features": ["turns"], "split": {"method": "time", "shares": {"train": 0.5, "test": 0.5}}}
+    )
+    version = build_version(list_store(records()), recipe, tmp_path)
+    made = [row for row in rows(version, "train") if row.augmented]
+    assert made
+    assert all(row.features for row in made)
+    assert rows(version, "test")
+    assert not any(row.augmented for row in rows(version, "test"))
+
+
 def test_ids_are_in_order_and_fates_name_the_variations(tmp_path: Path) -> None:
     version = built(records(), tmp_path, split={"train": 1.0})
     ids = [row.id for row in rows(version, "train")]

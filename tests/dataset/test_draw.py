@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataset.support import START, interaction, list_store, record_id, reward, says, user
+from tests.dataset.test_build import sample
 from tests.dataset.test_laws import attempts
 from tracemill.core.ids import id_bytes
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import KEEP, Drop, Verdict
+from tracemill.dataset import shards
 from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe, parse_recipe
 from tracemill.dataset.version import Version
@@ -243,3 +246,41 @@ def test_a_feature_can_hold_groups_together(tmp_path: Path) -> None:
     version = built(records, tmp_path, {"folds": 2, "group": ["platform"]})
     assert version.manifest.groups == 4
     assert [share.interactions for share in version.manifest.shares.values()] == [20, 20]
+
+
+def test_an_interrupted_build_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numpy")
+    monkeypatch.setattr(shards, "SHARD_PLACES", 20)
+    split = {"folds": 3, "by": ["success", "words"], "group": [*UNGROUPED, "task"]}
+    content = {"name": "law", "split": split, "features": ["words", "user_share", "outcome", "conversation_age_days"]}
+    whole = build_version(list_store(sample()), parse_recipe(content), tmp_path / "whole")
+    assert all("user_share" in example.features for example in whole.examples("fold_1") if example.platform == "chat")
+    for stop in range(1, 7):
+        calls_left = iter(range(stop))
+
+        def interrupted(stage: str, done: int, total: int | None, left: Iterator[int] = calls_left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            build_version(list_store(sample()), parse_recipe(content), tmp_path / "parts", progress=interrupted)
+    parts = build_version(list_store(sample()), parse_recipe(content), tmp_path / "parts")
+    assert parts.verify() == []
+    assert parts.manifest_sha256 == whole.manifest_sha256
+
+
+def test_answers_to_one_history_stay_together_and_have_features(tmp_path: Path) -> None:
+    records: list[AnyRecord] = []
+    for number in range(12):
+        for again in range(2):
+            name, question = f"{number} {again}", [says("user", f"question {number}")]
+            answer = says("assistant", f"answer {again}")
+            common: dict[str, Any] = {"conversation_id": f"c{number}", "user": user(f"u{number}-{again}")}
+            records.append(interaction(name, question, response=answer, minutes=10 * again, **common))
+    content = {"signals": ["regenerations"], "features": ["turns", "user_interactions"]}
+    version = build_version(
+        list_store(records), parse_recipe({**content, "split": {"folds": 3, "group": "user"}}), tmp_path
+    )
+    assert version.count(type="preference") == 12
+    assert version.manifest.groups == 12
+    assert all(example.features == {"turns": 2, "user_interactions": 1} for example in version.examples())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,21 @@ def test_one_conversation_has_one_invented_name(opened: Open, order: str) -> Non
     assert name_in(stored(workspace, elsewhere.id).messages[0]["content"]) != name_in(texts[0])
 
 
+def test_a_step_finds_its_conversation_in_postgresql_too(opened: Open, postgres: str) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE gate")
+    address = postgres.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", "/gate?")
+    first = turn(1)
+    opened(database=address).store.append([first])
+    workspace = opened(database=address)  # nothing is remembered here
+    step = Step(**base(2), interaction_id=first.id, reasoning=TEXT)
+    assert workspace.store.append([step]).stored == 1
+    assert workspace.store.append([step]).duplicates == 1
+    assert name_in(stored(workspace, step.id).reasoning) == name_in(stored(workspace, first.id).messages[0]["content"])
+
+
 def test_a_session_stands_in_where_there_is_no_conversation(opened: Open) -> None:
     workspace = opened()
     first = turn(1, conversation_id=None, session_id="s1")
@@ -243,6 +259,59 @@ def test_a_record_that_cannot_be_redacted_is_kept_aside_and_its_mates_are_stored
     assert hits(tmp_path, NEEDLES) == []
 
 
+def test_nothing_of_somebody_who_was_erased_is_kept_aside(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = opened()
+    person = workspace.person("orla")
+    workspace.store.append([turn(1, user=person)])
+    workspace.erase("user", "orla")
+
+    def failing(self: Redactor, record: Any, **more: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Redactor, "record", failing)
+    late, other = turn(1, user=person), turn(2, conversation_id="c2")
+    result = workspace.store.append([late, other])
+    assert {refusal.index: refusal.reason for refusal in result.refused} == {0: "erased", 1: FAILED}
+    assert [item.id for item in workspace.quarantined()] == [other.id]
+
+
+def test_a_conversation_named_after_somebody_is_erased_from_before_redaction_too(opened: Open) -> None:
+    name = "orla.quist77@mail.example"
+    opened(redaction="").store.append([turn(1, conversation_id=name)])
+    workspace = opened()
+    workspace.store.append([turn(2, conversation_id=name)])
+    workspace.erase("conversation", name)
+    assert workspace.store.count() == 0
+    assert [refusal.reason for refusal in workspace.store.append([turn(3, conversation_id=name)]).refused] == ["erased"]
+
+
+@given(st.lists(records, min_size=1, max_size=4, unique_by=lambda record: record.id))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_storing_twice_is_storing_once(given: list[AnyRecord]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {"workspace": folder, "redaction": "standard"}
+        with Workspace.open(settings=load_settings(arguments, environment={})) as workspace:
+            first = workspace.store.append(given)
+            before = list(workspace.records())
+            again = workspace.store.append(given)
+            assert (again.stored, again.duplicates) == (0, first.stored)
+            assert [refusal.reason for refusal in again.refused] == [refusal.reason for refusal in first.refused]
+            assert repr(list(workspace.records())) == repr(before)
+
+
+def test_the_seal_holds_for_what_was_stored(opened: Open, tmp_path: Path) -> None:
+    """In the database and in the archive, for a record that names no platform as for one that does."""
+    workspace = opened()
+    given: list[AnyRecord] = [turn(1), turn(2, platform="shop"), Feedback(**base(3), kind="comment", comment=TEXT)]
+    workspace.store.append(given)
+    redactor = Redactor(STANDARD, load_redaction_key(workspace.path))
+    for _ in ("database", "archive"):
+        for record in workspace.records():
+            assert redactor.record(record) is record
+            assert redactor.notes(record) != []
+        workspace.archive(days_old=0)
+
+
 def test_what_is_no_record_is_redacted_where_it_can_be_read_and_veiled_where_it_cannot(
     opened: Open, tmp_path: Path
 ) -> None:
@@ -276,13 +345,21 @@ def test_parts_that_wait_are_veiled_and_come_back_as_they_were(opened: Open, tmp
     assert plain.store.pending_of("s", ["k"])["k"][0].body == TEXT.encode()
 
 
-def test_what_is_veiled_can_be_erased(opened: Open) -> None:
+def test_what_is_veiled_can_be_erased(opened: Open, tmp_path: Path) -> None:
     workspace = opened()
     person = workspace.pseudonym("orla")[0]
     body = json.dumps({"user": {"pseudonym": person}, "text": TEXT}).encode()
     workspace.store.pending_put([PendingPart(source="s", key="k", part="one", time=now(), body=body)])
+    workspace.store.quarantine(b"\xff" + body, "malformed", "cannot be read", "test")
+    workspace.store.quarantine(b"\xffnobody", "malformed", "cannot be read", "test")
+    source, rejects = tmp_path / "chat.jsonl", tmp_path / "workspace" / "rejects" / "openai-chat.jsonl"
+    source.write_bytes(b"\xff" + body + b"\n\xffnobody\n")
+    workspace.import_files("openai-chat", [source])
+    assert len(rejects.read_bytes().splitlines()) == 2
     workspace.erase("user", "orla")
     assert workspace.store.pending_count() == 0
+    assert [item.raw for item in workspace.quarantined()] == [b"\xffnobody"]
+    assert len(rejects.read_bytes().splitlines()) == 1
 
 
 def test_a_store_that_should_redact_takes_nothing_without_a_gate(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from itertools import pairwise
 from typing import Any
@@ -356,3 +357,10 @@ def test_tags_do_not_run_into_each_other() -> None:
     text = Redactor(MASK, KEY).text("a@example.com,b@example.com c@example.com").text
     assert text == "[EMAIL],[EMAIL] [EMAIL]"
     assert all(one != other for one, other in pairwise(text.split()))
+
+
+def test_a_worker_makes_of_a_redactor_what_it_was() -> None:
+    """Policy and key go to another process; what was learnt and compiled here does not."""
+    whole = conversation()
+    copy = pickle.loads(pickle.dumps(REDACTOR))
+    assert encode(copy.record(whole)) == encode(REDACTOR.record(whole))

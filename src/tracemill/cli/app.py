@@ -7,17 +7,20 @@ from typing import Annotated
 import typer
 
 import tracemill.cli.archive as archive
+import tracemill.cli.certificates as certificates
 import tracemill.cli.consent as consent
 import tracemill.cli.data as data
 import tracemill.cli.datasets as datasets
 import tracemill.cli.detection as detection
 import tracemill.cli.packages as packages
 import tracemill.cli.patterns as patterns
+import tracemill.cli.policies as policy_commands
 import tracemill.cli.privacy as privacy
 import tracemill.cli.quality as quality
 import tracemill.cli.reports as reports
 import tracemill.cli.server as server
 import tracemill.cli.ship as ship
+import tracemill.cli.versions as versions
 from tracemill import __version__
 from tracemill.cli.output import Options
 
@@ -69,7 +72,16 @@ dataset.command()(datasets.build)
 dataset.command(name="list")(datasets.list_)
 dataset.command()(datasets.show)
 dataset.command()(datasets.verify)
+dataset.command()(certificates.certify)
+dataset.command()(certificates.certificate)
+dataset.command()(certificates.anonymity)
 dataset.command()(packages.packages)
+dataset.command()(versions.diff)
+dataset.command()(versions.history)
+dataset.command()(versions.rollback)
+dataset.command()(versions.propose)
+dataset.command()(versions.approve)
+dataset.command()(versions.refuse)
 dataset.command()(privacy.trained)
 dataset.command()(privacy.models)
 app.add_typer(dataset, name="dataset")
@@ -90,6 +102,10 @@ app.command(name="export-user")(privacy.export_user)
 detected = typer.Typer(help="Find personal data and secrets, and measure how well that goes.", no_args_is_help=True)
 detected.command()(detection.scan)
 detected.command(name="eval")(detection.evaluate)
+policies = typer.Typer(help="The redaction policies there are, and what they do.", no_args_is_help=True)
+policies.command(name="list")(policy_commands.list_)
+policies.command()(policy_commands.show)
+detected.add_typer(policies, name="policies")
 app.add_typer(detected, name="privacy")
 consented = typer.Typer(help="What people allow: shown, granted, withdrawn.", no_args_is_help=True)
 consented.command()(consent.show)

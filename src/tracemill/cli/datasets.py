@@ -42,13 +42,18 @@ def build(
     json: Json = False,
 ) -> None:
     """Build a dataset version. The same records and recipe give the same version again."""
+    from tracemill.workspace.describing import state
+
     options = options_of(context, workspace, json)
     chosen = _recipe(recipe, name, package, domain)
     with open_workspace(options) as opened, progress(options) as shown:
         built = opened.build_dataset(chosen, progress=shown)
+        standing = state(built.version, opened.datasets(built.version.name))
     if options.json:
-        emit_json({"new": built.new, **_plain(built.version)})
-    say(options, f"{built.version.reference} {'is new' if built.new else 'was there already'}: {built.version.path}")
+        emit_json({"new": built.new, **_plain(built.version, standing)})
+    words = "" if standing["current"] else f" ({', '.join(standing['words']) or 'not current'})"
+    said = "is new" if built.new else "was there already"
+    say(options, f"{built.version.reference} {said}{words}: {built.version.path}")
     _show(options, built.version)
 
 
@@ -75,13 +80,16 @@ def list_(
 ) -> None:
     """List dataset versions."""
     options = options_of(context, workspace, json)
+    from tracemill.workspace.describing import states
+
     with open_workspace(options) as opened:
-        versions = opened.datasets(name)
+        versions = states(opened.datasets(name))
     if options.json:
-        emit_json([_plain(version) for version in versions])
+        emit_json([_plain(version, state) for version, state in versions])
     if versions:
         rows = [
-            [v.reference, v.count(), v.manifest.records_read, v.manifest.recipe_hash[:12], _state(v)] for v in versions
+            [v.reference, v.count(), v.manifest.records_read, v.manifest.recipe_hash[:12], ", ".join(state["words"])]
+            for v, state in versions
         ]
         table(options, "", ["version", "examples", "records read", "recipe", "state"], rows)
     else:
@@ -89,14 +97,20 @@ def list_(
 
 
 def show(context: typer.Context, reference: Reference, workspace: Folder = None, json: Json = False) -> None:
-    """Show what a version holds, what was left out and why."""
+    """Show what a version holds, what was left out and why, how it stands and which documents it carries."""
+    from tracemill.workspace.describing import state
+
     options = options_of(context, workspace, json)
     with open_workspace(options) as opened:
         version = opened.dataset(reference)
+        standing = state(version, opened.datasets(version.name))
     if options.json:
-        emit_json(_plain(version))
-    say(options, f"{version.reference}: {version.path}{' (' + _state(version) + ')' if _state(version) else ''}")
+        emit_json(_plain(version, standing))
+    words = ", ".join(standing["words"])
+    say(options, f"{version.reference}: {version.path}{f' ({words})' if words else ''}")
     _show(options, version)
+    if version.manifest.documents and version.tombstone is None:
+        say(options, f"documents: {', '.join(file.path for file in version.manifest.documents)}")
 
 
 def verify(context: typer.Context, reference: Reference, workspace: Folder = None, json: Json = False) -> None:
@@ -111,7 +125,14 @@ def verify(context: typer.Context, reference: Reference, workspace: Folder = Non
         say(options, problem)
     if problems:
         raise typer.Exit(1)
-    say(options, f"{version.reference} is whole: {len(version.manifest.files)} files, {version.count():,} examples.")
+    documents = len(version.manifest.documents)
+    say(
+        options,
+        f"{version.reference} has no rows any more, as its tombstone says."
+        if version.tombstone is not None
+        else f"{version.reference} is whole: {len(version.manifest.files)} files, {documents} documents, "
+        f"{version.count():,} examples.",
+    )
 
 
 def export(
@@ -195,17 +216,9 @@ def _counts(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _state(version: Version) -> str:
-    """What erasure did to a version, in words; empty for a whole one."""
-    stone = version.tombstone
-    if stone is None:
-        return ""
-    return f"rows erased, see {stone.replaced_by}" if stone.replaced_by else "rows erased"
-
-
-def _plain(version: Version) -> dict[str, Any]:
+def _plain(version: Version, state: dict[str, Any]) -> dict[str, Any]:
     return {
-        "tombstone": msgspec.to_builtins(version.tombstone),
+        **{name: state[name] for name in ("current", "proposal", "tombstone")},
         "reference": version.reference,
         "path": str(version.path),
         "manifest": msgspec.to_builtins(version.manifest),

@@ -13,6 +13,7 @@
     ├── SourceError             a file to import cannot be read as the format asked for
     ├── RecipeError             a recipe is not valid
     ├── DatasetError            a dataset or version does not exist, is damaged, or is being built elsewhere
+    │   └── ProposalError       a version cannot become the current one as asked: decided already, erased, or a gate fails
     ├── ExportError             a dataset version cannot be written in the format asked for
     ├── TargetError             an address that nothing may be sent to: not public, not encrypted, or in disguise
     └── ErasureError            something that was to be erased is still there; the request stays open
@@ -94,6 +95,10 @@ class RecipeError(TracemillError):
 
 class DatasetError(TracemillError):
     """A dataset or version does not exist, is damaged, or is being built by another process."""
+
+
+class ProposalError(DatasetError):
+    """A version cannot be proposed, approved, refused or rolled back to as things stand; the message says why."""
 
 
 class ExportError(TracemillError):

@@ -39,6 +39,8 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     ``confidence`` (0 to 1) how far that rule is to be trusted and ``weight`` what a trainer should multiply its loss by.
     ``features`` are numbers, flags and short words about the interaction, by name; they are no part of the content.
     ``augmented`` says that it is no record's own content but was made of another example.
+    ``human_validated`` says that a person judged it. ``platform`` and ``task_id`` are those of its interaction. ``tools`` are
+    the schemas of the tools that the model could call.
     ``scenario``, ``quality_score``, ``execution_successful`` and ``training_type`` are set in packages: the interaction's
     scenario, its score by :mod:`tracemill.quality.metrics`, whether it succeeded, and the package's name.
     """
@@ -61,7 +63,7 @@ class _Example(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
 
 class SupervisedExample(_Example, tag="supervised", frozen=True):
-    """A conversation worth imitating. The last message is the assistant's.
+    """A conversation worth imitating: the last of its ``messages`` is the assistant's.
 
     ``tail`` holds what the source said after the last assistant message, which no chat format can train on.
     """
@@ -71,8 +73,9 @@ class SupervisedExample(_Example, tag="supervised", frozen=True):
 
 
 class LabelledExample(_Example, tag="labelled", frozen=True):
-    """A prompt, one completion, and whether it was wanted (KTO). ``tail`` as for SupervisedExample.
+    """A ``prompt``, one ``completion``, and by ``label`` whether it was wanted (KTO).
 
+    ``tail`` holds what the source said after the last assistant message, which no chat format can train on.
     ``label_source`` is what the label was read from: a thumb, a rating, or a reward with its value in ``score``.
     """
 
@@ -87,9 +90,10 @@ class LabelledExample(_Example, tag="labelled", frozen=True):
 class PreferenceExample(_Example, tag="preference", frozen=True):
     """Two answers to the very same history (DPO): both begin with the assistant message at which they part.
 
-    ``pairs`` names every (better, worse) pair of interactions with exactly these two answers; the scores are the first
-    pair's. ``chosen_rest`` and ``rejected_rest`` count the messages that follow in the first pair and are not part of the
-    answers. Tool-call ids are labels a provider draws at random, so histories that differ in nothing else are the same:
+    ``prompt`` is that history, ``chosen`` the better answer and ``rejected`` the worse. ``pairs`` names every
+    (better, worse) pair of interactions with exactly these two answers; ``chosen_score`` and ``rejected_score`` are the
+    first pair's. ``chosen_rest`` and ``rejected_rest`` count the messages that follow in the first pair and are not part of
+    the answers. Tool-call ids are labels a provider draws at random, so histories that differ in nothing else are the same:
     the prompt has the better side's ids, and ``aligned_ids`` maps the worse side's to them.
     """
 
@@ -107,9 +111,10 @@ class PreferenceExample(_Example, tag="preference", frozen=True):
 class TrajectoryPreference(_Example, tag="trajectory_preference", frozen=True):
     """Two whole attempts at one task of which one went better, whose histories do not part at an assistant message.
 
+    ``chosen`` is the attempt that went better and ``rejected`` the other, each as a whole.
     ``shared`` is the number of leading messages both have in common. Not a DPO row: the sides answer different histories.
-    ``rejected_tools`` are the worse side's tool schemas where they differ from ``tools``; ``pairs`` as for
-    PreferenceExample.
+    ``rejected_tools`` are the worse side's tool schemas where they differ from ``tools``. ``pairs`` names every
+    (better, worse) pair of interactions with exactly these two; ``chosen_score`` and ``rejected_score`` are the first pair's.
     """
 
     chosen: list[Message]
@@ -127,7 +132,9 @@ class ActionExample(_Example, tag="action", frozen=True):
     ``prompt`` is the history before, or the state as a message, and ``completion`` the one assistant message. ``action`` is
     ``tool_request``, ``decision`` or ``answer``; ``tool`` and ``parameters`` are the first call's. ``state`` is what a step
     or a decision recorded of the state, ``options`` what a decision could choose from. ``outcome`` is what followed and is
-    not to be trained on: ``success``, and ``results`` (messages), or cost, time and quality of a decision.
+    not to be trained on: ``success``, and ``results`` (messages), or cost, time and quality of a decision. ``reasoning`` is
+    why it was done and ``stated_confidence`` (0 to 1) how sure the agent said it was, ``goal`` what it was to reach, ``agent``
+    who acted, and ``available_tools`` the names of the tools it had.
     """
 
     prompt: list[Message]
@@ -146,7 +153,10 @@ class ActionExample(_Example, tag="action", frozen=True):
 
 
 class RewardExample(_Example, tag="reward", frozen=True):
-    """A prompt, one completion and its score, on the scale that ``score_name`` means. ``tail`` as for SupervisedExample."""
+    """A ``prompt``, one ``completion`` and its ``score``, on the scale that ``score_name`` means.
+
+    ``tail`` holds what the source said after the last assistant message, which no chat format can train on.
+    """
 
     prompt: list[Message]
     completion: list[Message]
@@ -156,7 +166,10 @@ class RewardExample(_Example, tag="reward", frozen=True):
 
 
 class RetrievalExample(_Example, tag="retrieval", frozen=True):
-    """A query, a retrieved passage that the answer used, and where there is one a passage that was retrieved and not used."""
+    """A query, a retrieved passage that the answer used, and where there is one a passage that was retrieved and not used.
+
+    ``query`` is the question, ``positive`` the used passage and ``negative`` the other.
+    """
 
     query: str
     positive: str
@@ -228,7 +241,15 @@ class SplitShare(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     strata: dict[str, int] = {}
 
 
-class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RedactionUsed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The policy by which a version's records were redacted when it was built; ``digest`` stands for all it says."""
+
+    policy: str
+    version: int
+    digest: str
+
+
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a dataset version is and came from. A pure function of the recipe and the records: no time, place or host.
 
     So equal records and an equal recipe give equal bytes in every workspace; what differs (when, the version's number,
@@ -239,6 +260,9 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     counts rows by split and example type; ``drops`` counts records and examples left out, by stage and reason;
     ``changes`` counts what steps changed, by reason; ``notes`` are findings a reader should know (contradicting
     preferences, for one). ``shares`` says what each split got, ``features`` what the rows' feature columns mean.
+    ``documents`` are files that say what the version is (:mod:`tracemill.dataset.documents`). ``redaction`` is the policy that
+    was applied at build; ``changes`` counts under ``privacy.`` and the kind in how many interactions it replaced something.
+    ``canaries`` says by kind how many values of invented people got through the build, and how many were sent.
     """
 
     manifest_version: int
@@ -256,6 +280,9 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files: list[DatasetFile]
     shares: dict[str, SplitShare] = {}
     features: dict[str, FeatureColumn] = {}
+    documents: list[DatasetFile] = []
+    redaction: RedactionUsed | None = None
+    canaries: dict[str, tuple[int, int]] = {}
 
 
 class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

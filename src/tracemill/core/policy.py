@@ -28,7 +28,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``actions`` maps a kind (``email``) or a group of kinds (``contact``) to an action, a kind before its group; ``otherwise``
     is for the rest. ``remove`` leaves nothing, ``mask`` the kind's name in brackets, ``hash`` that with a keyed digest,
     ``pseudonym`` an invented value of the same shape, the same for the same value within the ``scope``. Findings below
-    ``threshold`` (0 to 1) are left alone. Whoever changes a policy gives it another ``version``.
+    ``threshold`` (0 to 1) are left alone. ``names`` is a model that finds names beside the rules (see
+    :mod:`tracemill.privacy.names`). Whoever changes a policy gives it another ``version``.
     """
 
     name: Name
@@ -37,6 +38,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     otherwise: ActionName = "mask"
     scope: Scope = "conversation"
     threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    names: str = ""
 
     def action(self, kind: str, group: str) -> ActionName:
         """What happens to a kind of a group."""
@@ -44,7 +46,10 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def digest(self) -> str:
         """16 hex digits that stand for everything the policy says."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+        said = msgspec.to_builtins(self)
+        if not self.names:
+            del said["names"]  # a field that came later: policies of before keep their digest
+        return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
 
 class RedactionNote(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +91,15 @@ def first_mark(extra: Mapping[str, Any]) -> RedactionMark | None:
         return msgspec.convert(marks[0], RedactionMark)
     except msgspec.ValidationError:
         return None
+
+
+def noted_kinds(extra: Mapping[str, Any]) -> set[str]:
+    """The kinds that the marks in a record's ``extra`` say were replaced, whoever wrote them."""
+    try:
+        marks = msgspec.convert(extra.get(MARK, []), list[RedactionMark])
+    except msgspec.ValidationError:
+        return set()
+    return {note.kind for mark in marks for note in mark.notes}
 
 
 def scope_of(record: AnyRecord) -> str:

@@ -19,12 +19,14 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Manifest
+from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Example, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
+from tracemill.core.records import Interaction
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.assemble import FATES, Assembled, Assembly
 from tracemill.dataset.crew import at_work
+from tracemill.dataset.documents.write import write_documents
 from tracemill.dataset.draw import Drawn, draw_splits
 from tracemill.dataset.features import find_feature
 from tracemill.dataset.files import locked, sync_folder, write_whole
@@ -32,13 +34,17 @@ from tracemill.dataset.ledger import Ledger, read_ledger
 from tracemill.dataset.pairs import discard_pairs, make_pairs
 from tracemill.dataset.patterns import Comparing, join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts, pinned, used
+from tracemill.dataset.select import select
 from tracemill.dataset.shards import Shard, read_shard, shards
 from tracemill.dataset.site import Crew, Site
+from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
-from tracemill.feedback.attach import Attachments, attach
+from tracemill.feedback.attach import NOTHING, Attachments, attach
 from tracemill.feedback.attached_file import on_disk
 from tracemill.feedback.executions import find_executions
+from tracemill.privacy.canaries import measure
 from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
@@ -58,6 +64,7 @@ def build_version(
     recipe: Recipe,
     root: Path,
     *,
+    redactor: Redacts | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Version:
@@ -65,7 +72,7 @@ def build_version(
 
     See :func:`build` for the arguments and for what is raised.
     """
-    return build(store, recipe, root, settings=settings, progress=progress).version
+    return build(store, recipe, root, redactor=redactor, settings=settings, progress=progress).version
 
 
 def build(
@@ -73,10 +80,15 @@ def build(
     recipe: Recipe,
     root: Path,
     *,
+    redactor: Redacts | None = None,
+    proposed_by: str = "",
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Built:
-    """Build a version under ``root``, and say whether it is new.
+    """Build a version under ``root``, and say whether it is new. ``redactor`` applies the policy that the recipe asks for.
+
+    A new version is the current one of its name from then on; with ``proposed_by`` it waits for approval instead
+    (:mod:`tracemill.dataset.standing`).
 
     ``settings`` say by which engine and how many workers, and how these open the store; without them the build runs in
     this process alone. The bytes are the same.
@@ -85,17 +97,28 @@ def build(
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
     KeyboardInterrupt included, leaves it so that the next call goes on.
     """
+    recipe = pinned(recipe, redactor)
     recipe_hash = recipe.hash()
     folder = root / recipe.name
     with locked(folder, f"building {recipe.name}") as lock:
-        return _Build(store, recipe, recipe_hash, folder, progress).run(settings, lock)
+        return _Build(store, recipe, recipe_hash, folder, redactor, proposed_by, progress).run(settings, lock)
 
 
 class _Build:
     """One build, under the lock of its dataset's folder."""
 
-    def __init__(self, store: Store, recipe: Recipe, recipe_hash: str, folder: Path, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recipe: Recipe,
+        recipe_hash: str,
+        folder: Path,
+        redactor: Redacts | None,
+        proposed_by: str,
+        progress: Progress | None,
+    ) -> None:
         self.store, self.recipe, self.recipe_hash, self.folder = store, recipe, recipe_hash, folder
+        self.redactor, self.proposed_by = redactor, proposed_by
         self.progress = progress
         self.began = monotonic()
         self.watermark = store.watermark()
@@ -107,7 +130,7 @@ class _Build:
         self.work.mkdir(exist_ok=True)
         parts = shards(self.work, self.watermark)
         missing = [shard for shard in parts if not shard.complete(self.store)]
-        site = Site(self.work, self.recipe, self.watermark, _store=self.store)
+        site = Site(self.work, self.recipe, self.watermark, self.redactor, _store=self.store)
         attachments = attach(self.store, up_to=self.watermark, keeps=self.spoken.keeps)
         if self.recipe.reads_executions():
             attachments.executions = find_executions(self.store, up_to=self.watermark)
@@ -215,7 +238,7 @@ class _Build:
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         if self.recipe.reads_conversations():
-            make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.progress)
+            make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.redactor, self.progress)
         drawn = draw_splits(ledger, self.recipe)
         merged = Assembly(crew, self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents).run()
         manifest = Manifest(
@@ -234,9 +257,29 @@ class _Build:
             files=sorted(merged.files, key=lambda file: file.path),
             shares=drawn.shares,
             features={feature.name: feature.column() for feature in map(find_feature, self.recipe.features)},
+            redaction=used(self.redactor),
+            canaries=self._canaries(),
         )
+        documents = write_documents(output, self.work, manifest, parts, self.progress)
+        manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed)
+
+    def _canaries(self) -> dict[str, tuple[int, int]]:
+        """What of invented people gets through redaction, steps and signals. None of it is kept."""
+        if not self.recipe.canaries:
+            return {}
+
+        def through(canary: Interaction) -> list[Example]:
+            selected = select(canary, NOTHING, self.recipe, lambda _: None, self.redactor)
+            return [example for _, _, example in selected.examples]
+
+        try:
+            return measure(self.recipe.canaries, self.recipe.seed, through)
+        except ImportError as error:
+            raise DatasetError(
+                f"canaries need {error.name}, which is not installed", hint="pip install 'tracemill[privacy]'"
+            ) from error
 
     def _publish(self, output: Path, manifest_sha256: str, resumed: int) -> Version:
         """Put the finished folder under its number. Until then nobody sees it, from then on it does not change."""
@@ -255,9 +298,26 @@ class _Build:
         for path in output.iterdir():
             path.chmod(0o444)
         sync_folder(output)
+        self._stand(place.name, [path.name for path in folders])
         output.rename(place)
         sync_folder(self.folder)
         return open_version(place)
+
+    def _stand(self, new: str, versions: list[str]) -> None:
+        """Note how the new version stands, before anybody can see it: a proposal must at no moment look like the current one.
+
+        A kill between this and the renaming leaves a note of a version that is not there, which stands for nothing and is
+        overwritten by the next build.
+        """
+        standing = read_standing(self.folder)
+        proposals = {name: proposal for name, proposal in standing.proposals.items() if name != new}
+        current = new
+        if self.proposed_by:
+            current = current_folder(self.folder, versions) or ""
+            proposals[new] = Proposal(
+                status="waiting", actor=self.proposed_by, proposed=now(), wanted=self.recipe.gates, base=current
+            )
+        write_standing(self.folder, Standing(current=current, proposals=proposals))
 
     def _clean_up(self) -> None:
         """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""

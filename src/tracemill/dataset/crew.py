@@ -28,7 +28,8 @@ def at_work(site: Site, settings: Settings | None, shards: int, lock: int) -> It
     if settings is None or not isinstance(store, HotStore) or ":memory:" in store.url:
         yield Alone(site)
         return
-    plan = Plan(site.work.resolve(), site.recipe, site.watermark, msgspec.structs.replace(settings, database=store.url))
+    opened = msgspec.structs.replace(settings, database=store.url)
+    plan = Plan(site.work.resolve(), site.recipe, site.watermark, opened, site.redactor)
     if settings.engine == "ray":
         with _cluster(plan) as cluster:
             yield cluster

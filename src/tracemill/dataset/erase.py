@@ -1,7 +1,8 @@
 """Erasure in dataset versions, exports and trained models.
 
 A version never changes, so one that was made of an erased record is not mended: its rows go, and ``tombstone.json`` stands
-in their place beside the manifest, which holds counts and no content. The workspace then builds a new version of the
+in their place beside the manifest, which holds counts and no content. Its documents go with them: their counts and rates
+are of people who are gone. The workspace then builds a new version of the
 same recipe from what is left. An export of such a version goes the same way. A model that was trained on it cannot be
 mended either: it is listed as tainted.
 """
@@ -19,7 +20,7 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
 from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import PATTERNS, TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.version import CERTIFICATE, PATTERNS, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
@@ -74,7 +75,7 @@ class VersionsPlace:
         for path in version_folders(folder):
             version = open_version(path)
             if (stone := version.tombstone) is not None:
-                if any((path / file.path).exists() for file in version.manifest.files):
+                if any((path / file.path).exists() for file in version.listed()):
                     yield version, stone.records  # a kill came between the tombstone and the end of its rows
                 continue
             try:
@@ -91,9 +92,10 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
     rows = version.count()
     if version.tombstone is None:
         write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
-    for file in version.manifest.files:
+    for file in version.listed():
         (version.path / file.path).unlink(missing_ok=True)
     (version.path / PATTERNS).unlink(missing_ok=True)
+    (version.path / CERTIFICATE).unlink(missing_ok=True)  # of what is there no more
     return rows
 
 

@@ -185,7 +185,7 @@ def note_records(
             fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
         for record_id in row.executed:
             fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
-        changes.update(f"steps.{reason}" for reason in row.changes)
+        changes.update(reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes)
     return changes
 
 

@@ -32,6 +32,7 @@ from msgspec import Meta, Struct, field
 
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
+from tracemill.core.records import Purpose
 from tracemill.dataset.augmented import TRAIN, Augmentation
 from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
@@ -46,6 +47,7 @@ from tracemill.dataset.splitting import (
     is_long_form,
     long_form,
 )
+from tracemill.dataset.standing import Gates
 from tracemill.dataset.steps import STEPS, InteractionStep, describe_step, import_step
 from tracemill.feedback.attach import Scale
 from tracemill.store.base import Filter
@@ -134,7 +136,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on. ``features`` are computed of every interaction and stand beside its examples (:mod:`tracemill.dataset.features`).
     ``augment`` adds variations of supervised examples to the split ``train`` (:mod:`tracemill.dataset.augmented`).
     ``purpose`` is what people must allow for their records to be taken, ``consent_default`` what holds for those who said
-    nothing of it. With a ``package``, rows have its name as their ``training_type`` and say how the interaction went.
+    nothing of it. ``canaries`` invented people are sent through the build to see what of them gets through
+    (:mod:`tracemill.privacy.canaries`); no row is theirs. With a ``package``, rows have its name as their ``training_type``
+    and say how the interaction went.
+    ``license`` (an SPDX identifier or a sentence), ``intended_uses`` and ``forbidden_uses`` are what the documents of a
+    version say of its use. ``gates`` are thresholds for proposals; they are no part of the hash, as they decide about a
+    version and not what it is.
+    ``redaction`` names the policy that is applied before steps and signals (see :mod:`tracemill.privacy.policies`); without
+    one it is the policy of the purpose, and an empty text means none.
 
     Raises RecipeError on a value that cannot be used, also when made in Python.
     """
@@ -156,8 +165,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
     package: str | None = None
     augment: Augmentation | None = None
-    purpose: Literal["train", "evaluate", "share"] = "train"
+    purpose: Purpose = "train"
     consent_default: Default = "granted"
+    canaries: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    license: str = ""
+    intended_uses: tuple[str, ...] = ()
+    forbidden_uses: tuple[str, ...] = ()
+    gates: Gates = Gates()
+    redaction: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -223,7 +238,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fields = {
             info.name: getattr(self, info.name)
             for info in msgspec.structs.fields(self)
-            if info.name != "steps" and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
+            if info.name not in ("steps", "gates")
+            and (info.name in _FIRST_FIELDS or getattr(self, info.name) != _default(info))
         }
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fields))
         for moment in ("since", "until"):
@@ -282,6 +298,8 @@ def parse_recipe(content: Any) -> Recipe:
     if isinstance(features := values.get("features"), list):
         named = [name for name in features if isinstance(name, str) and ":" not in name]
         _check_keys(named, FEATURES, "features: ", what="feature")
+    if isinstance(gates := values.get("gates"), dict):
+        _check_keys(gates, Gates.__struct_fields__, "gates.")
     if isinstance(scales := values.get("scales"), dict):
         for name, scale in scales.items():
             _check_keys(scale if isinstance(scale, dict) else {}, Scale.__struct_fields__, f"scales.{name}.")

@@ -10,16 +10,18 @@ from typing import Any
 
 import msgspec
 
-from tracemill.core.errors import DatasetError
+from tracemill.core.errors import DatasetError, RecordError
 from tracemill.core.examples import Example, FeatureValue, SupervisedExample
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import trajectory
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.core.steps import Change, Drop, Keep
 from tracemill.dataset.augmented import Augmentation, variations
+from tracemill.dataset.facts import Facts, facts_of
 from tracemill.dataset.history import content_digest, spine
 from tracemill.dataset.observe import observe
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.redaction import Redacts, redacted
 from tracemill.dataset.rules import Rule, judge_quality
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR, CHEAPER, SUCCESS_FLAG
 from tracemill.dataset.signals.regenerations import Turn, turn_of
@@ -40,7 +42,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     ``offset`` and ``length`` say where a trial lies in its shard's file of trials. ``time`` is in microseconds since the
     epoch, ``strata`` are the values of the features the recipe stratifies by, ``belonging`` the digests of conversation and
     user where a feature asks for them. ``person`` is the digest by which what the user consented to is found; empty where
-    nobody said anything.
+    nobody said anything. ``facts`` is what documents count.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     strata: list[FeatureValue | None] = []
     belonging: list[bytes] = []
     person: bytes = b""
+    facts: Facts | None = None
 
 
 @dataclass(slots=True)
@@ -80,16 +83,31 @@ class Selected:
 
 
 def select(
-    interaction: Interaction, attached: Attached, recipe: Recipe, get: Callable[[str], AnyRecord | None]
+    interaction: Interaction,
+    attached: Attached,
+    recipe: Recipe,
+    get: Callable[[str], AnyRecord | None],
+    redactor: Redacts | None = None,
 ) -> Selected:
-    """Run the recipe's steps and signals over one interaction. Raises DatasetError when a step fails."""
+    """Run the recipe's steps and signals over one interaction, redacted first where there is a redactor.
+
+    What cannot be redacted is dropped (``redaction_failed``). Raises DatasetError when a step fails.
+    """
     ids, executed = list(attached.ids()), list(attached.executed())
-    changes: list[str] = []
-    prepared = prepare(interaction, attached, recipe, changes)
-    if isinstance(prepared, Drop):
-        dropped = prepared.reason
-        return Selected(Columns(id=interaction.id, attached=ids, executed=executed, dropped=dropped, changes=changes))
-    current, _ = prepared
+    prepared = prepare(interaction, attached, recipe, get, redactor)
+    current, changes = prepared.interaction, prepared.changes
+    if prepared.dropped is not None:
+        facts = facts_of(interaction, current, attached, recipe.scales, prepared.step)
+        dropped = Columns(
+            id=interaction.id,
+            attached=ids,
+            executed=executed,
+            dropped=prepared.dropped,
+            changes=changes,
+            facts=facts,
+        )
+        return Selected(dropped)
+    attached, get = prepared.attached, prepared.get
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
     if recipe.package is not None:
@@ -122,34 +140,60 @@ def select(
         changes=changes,
         left_out=left_out,
         groups=observed.groups,
-        spine=b"".join(spine(current)),
+        # which call repeats which shows in what was said, not in what became of the same name in two of them
+        spine=b"".join(spine(current if redactor is None else interaction)),
         turn=selected.turn is not None,
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
         time=microseconds(interaction.time),
         strata=observed.strata,
         belonging=observed.belonging,
+        facts=facts_of(interaction, current, attached, recipe.scales),
     )
     return selected
 
 
-def prepare(
-    interaction: Interaction, attached: Attached, recipe: Recipe, changes: list[str] | None = None
-) -> tuple[Interaction, list[str]] | Drop:
-    """An interaction after the recipe's steps, and why they changed it (added to ``changes``); or why one dropped it.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An interaction after redaction and a recipe's steps, with what belongs to it, and why it was changed.
 
-    Raises DatasetError when a step fails.
+    ``dropped`` is why the step at place ``step`` dropped it (-1: before the steps), if something did.
     """
-    changes = [] if changes is None else changes
+
+    interaction: Interaction
+    attached: Attached
+    get: Callable[[str], AnyRecord | None]
+    changes: list[str]
+    dropped: str | None = None
+    step: int = -1
+
+
+def prepare(
+    interaction: Interaction,
+    attached: Attached,
+    recipe: Recipe,
+    get: Callable[[str], AnyRecord | None],
+    redactor: Redacts | None = None,
+) -> Prepared:
+    """Redact an interaction where there is a redactor, and run the recipe's steps over it.
+
+    What cannot be redacted is dropped (``redaction_failed``). Raises DatasetError when a step fails.
+    """
+    changes: list[str] = []
     current = interaction
-    for step in recipe.steps:
+    if redactor is not None:
+        try:
+            current, attached, get, changes = redacted(redactor, interaction, attached, get)
+        except RecordError:
+            return Prepared(interaction, attached, get, changes, "redaction_failed")
+    for number, step in enumerate(recipe.steps):
         verdict = _run(step, current, attached)
         if isinstance(verdict, Drop):
-            return verdict
+            return Prepared(current, attached, get, changes, verdict.reason, number)
         if isinstance(verdict, Change):
             current = verdict.value
             changes.append(verdict.reason)
-    return current, changes
+    return Prepared(current, attached, get, changes)
 
 
 def _run(step: InteractionStep, interaction: Interaction, attached: Attached) -> Keep | Drop | Change[Interaction]:

@@ -24,6 +24,7 @@ from tracemill.core.records import Interaction
 from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.identity import example_tag, opposition
 from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.rows import encode_line
 from tracemill.dataset.select import Columns, Selected, select
 from tracemill.dataset.signals.trials import Trial
@@ -172,7 +173,14 @@ class Shard:
         for path in (*self.work.glob(f"{self.stem}.*"), *self.work.glob(f"{self.stem}-turns.*")):
             path.unlink()
 
-    def read(self, store: Store, recipe: Recipe, attachments: Attachments, held: Consents) -> None:
+    def read(
+        self,
+        store: Store,
+        recipe: Recipe,
+        attachments: Attachments,
+        held: Consents,
+        redactor: Redacts | None = None,
+    ) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
         runs = RunWriter(self.work, self.stem, sync=True)
@@ -182,7 +190,7 @@ class Shard:
             with WholeFile(self.trials_path) as trials, TextWriter(self.patterns_path, self.narrow_path) as texts:
                 files = _Files(runs, columns, trials, texts, turns)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
-                    self._read_one(place, record, attached, recipe, held, store, files)
+                    self._read_one(place, record, attached, recipe, held, store, files, redactor)
             runs.close()
             turns.close()
             sync_folder(self.work)
@@ -197,12 +205,13 @@ class Shard:
         held: Consents,
         store: Store,
         files: _Files,
+        redactor: Redacts | None,
     ) -> None:
         if held.denies(record):
             ids, executed = list(attached.ids()), list(attached.executed())
             selected = Selected(Columns(id=record.id, attached=ids, executed=executed, dropped=held.reason))
         else:
-            selected = select(record, attached, recipe, store.get)
+            selected = select(record, attached, recipe, store.get, redactor)
         for signal, whole, example in selected.examples:
             add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
         row = selected.columns
@@ -232,7 +241,7 @@ def read_shard(site: Site, number: int) -> None:
     ``site.inputs`` are the attachments and what people consented to.
     """
     attachments, held = site.inputs
-    Shard(site.work, number, site.watermark).read(site.store, site.recipe, attachments, held)
+    Shard(site.work, number, site.watermark).read(site.store, site.recipe, attachments, held, site.redactor)
 
 
 def _joined(store: Store, where: Filter, attachments: Attachments) -> Iterator[tuple[Interaction, Attached]]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from tracemill.core.settings import Settings
 from tracemill.dataset.files import write_whole
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.redaction import Redacts
 from tracemill.store.base import Store
 from tracemill.store.tiered import open_store
 
@@ -24,12 +25,16 @@ _INPUTS = "inputs.pickle"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker is told of a build: the working folder, the recipe, and how the store is opened."""
+    """What a worker is told of a build: the working folder, the recipe, how the store is opened, and what redacts.
+
+    It may hold keys, and is sent, never written to a file.
+    """
 
     work: Path
     recipe: Recipe
     watermark: int
     settings: Settings
+    redactor: Redacts | None = None
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Site:
     work: Path
     recipe: Recipe
     watermark: int
+    redactor: Redacts | None = None
     _settings: Settings | None = None
     _store: Store | None = None
     _kept: dict[str, Any] = field(default_factory=dict)
@@ -46,7 +52,7 @@ class Site:
     @classmethod
     def of(cls, plan: Plan) -> Site:
         """The site of a worker."""
-        return cls(plan.work, plan.recipe, plan.watermark, plan.settings)
+        return cls(plan.work, plan.recipe, plan.watermark, plan.redactor, plan.settings)
 
     @property
     def store(self) -> Store:

@@ -24,6 +24,7 @@ from tracemill.core.errors import RecipeError, RecordError
 from tracemill.core.messages import problems, role, trajectory
 from tracemill.core.records import Interaction, Kind, Message
 from tracemill.core.steps import KEEP, Change, Drop, Verdict
+from tracemill.dataset.privacy_rule import PrivacyViolations
 from tracemill.dataset.rules import RULES, NamedStep
 
 InteractionStep: TypeAlias = Callable[[Interaction], Verdict[Interaction]]
@@ -154,6 +155,7 @@ STEPS: dict[str, type[NamedStep]] = {
     "sample": Sample,
     "without_fields": WithoutFields,
     **RULES,
+    "privacy_violations": PrivacyViolations,
 }
 """Steps by the name a recipe file gives them."""
 _NAMES = {step: name for name, step in STEPS.items()}

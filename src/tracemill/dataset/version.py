@@ -1,7 +1,9 @@
 """Dataset versions on disk: find, list, read, verify.
 
 A version is a folder ``<root>/<name>/v<N>`` that never changes: ``manifest.json`` (what it is), ``<split>-<type>.jsonl``
-(the examples, sorted by id), ``fates.jsonl`` (what became of every record read), ``build.json`` (when and from where).
+(the examples, sorted by id), ``fates.jsonl`` (what became of every record read), documents
+(:mod:`tracemill.dataset.documents`), ``build.json`` (when and from where). Beside them lies ``certificate.json`` once it was
+certified.
 """
 
 from __future__ import annotations
@@ -11,19 +13,31 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
 from tracemill.core.errors import DatasetError
-from tracemill.core.examples import EXAMPLE_TYPES, MANIFEST_VERSION, BuildRecord, Example, Fate, Manifest, Tombstone
+from tracemill.core.examples import (
+    EXAMPLE_TYPES,
+    MANIFEST_VERSION,
+    BuildRecord,
+    DatasetFile,
+    Example,
+    Fate,
+    Manifest,
+    Tombstone,
+)
 from tracemill.dataset.files import sha256_of
 from tracemill.dataset.identity import example_tag
 from tracemill.dataset.rows import decode_line
+from tracemill.dataset.standing import current_folder
 
 MANIFEST = "manifest.json"
 BUILD = "build.json"
 TOMBSTONE = "tombstone.json"
+CERTIFICATE = "certificate.json"
 PATTERNS = "patterns.json"
 """Tool patterns of the records a package was made of, beside the manifest: numbers and names of tools."""
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
@@ -78,6 +92,10 @@ class Version:
     def shares(self) -> dict[str, float]:
         """The splits its recipe names and their shares; also of those that got no example."""
         return dict(self.manifest.recipe.get("split", {}))
+
+    def listed(self) -> list[DatasetFile]:
+        """Every file its manifest names: rows, fates, documents. None of them is there any more once it was erased."""
+        return [*self.manifest.files, *self.manifest.documents]
 
     def splits(self) -> list[str]:
         """The splits that have examples, in alphabetical order."""
@@ -136,7 +154,7 @@ class Version:
         manifest's counts agree with them, and that no file lies there that the manifest does not know.
         """
         if self.tombstone is not None:
-            there = [file.path for file in self.manifest.files if (self.path / file.path).exists()]
+            there = [file.path for file in self.listed() if (self.path / file.path).exists()]
             return [f"{name} is still there, though the version was erased" for name in there]
         problems = self._check_files()
         if problems:
@@ -167,7 +185,7 @@ class Version:
 
     def _check_files(self) -> list[str]:
         problems = []
-        for file in self.manifest.files:
+        for file in self.listed():
             path = self.path / file.path
             if not path.is_file():
                 problems.append(f"{file.path} is missing")
@@ -175,7 +193,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, PATTERNS, *(file.path for file in self.manifest.files)}
+        known = {MANIFEST, BUILD, CERTIFICATE, PATTERNS, *(file.path for file in self.listed())}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )
@@ -216,8 +234,18 @@ def list_versions(root: Path, name: str | None = None) -> list[Version]:
     return [open_version(path) for found in names if name in (None, found) for path in version_folders(root / found)]
 
 
+def current_versions(root: Path) -> list[Version]:
+    """The current version of every dataset that has one, by name."""
+    found = []
+    for name, versions in groupby(list_versions(root), key=lambda version: version.name):
+        by_folder = {version.path.name: version for version in versions}
+        current = current_folder(root / name, list(by_folder))
+        found.extend([] if current is None else [by_folder[current]])
+    return found
+
+
 def find_version(root: Path, reference: str) -> Version:
-    """The version a reference means: ``name@v3``, or the newest for ``name`` alone.
+    """The version a reference means: ``name@v3``, or the current one for ``name`` alone.
 
     Raises DatasetError when there is none; the hint names those there are.
     """
@@ -226,7 +254,14 @@ def find_version(root: Path, reference: str) -> Version:
         raise DatasetError(f"{reference!r} names no dataset version", hint="Write name or name@v3.")
     name, number = match.groups()
     folders = version_folders(root / name)
-    wanted = folders[-1:] if number is None else [path for path in folders if path.name == f"v{number}"]
+    chosen = current_folder(root / name, [path.name for path in folders]) if number is None else f"v{number}"
+    wanted = [path for path in folders if path.name == chosen]
+    if folders and chosen is None:
+        waiting = f"{name}@{folders[-1].name}"
+        raise DatasetError(
+            f"no version of {name!r} was approved yet",
+            hint=f"`tracemill dataset approve {waiting}` makes it the current one; name it in full to look at it.",
+        )
     if not wanted:
         there = [f"{name}@{path.name}" for path in folders] or sorted({v.name for v in list_versions(root)})
         hint = f"There are: {', '.join(there)}." if there else "Run `tracemill dataset build` first."

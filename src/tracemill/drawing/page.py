@@ -26,6 +26,7 @@ def page_style() -> tuple[Markup, str]:
     return Markup(style), f"sha256-{digest}"  # noqa: S704 - our own file, and its hash must hold
 
 
+@cache
 def page_environment(package: str) -> Environment:
     """Templates of a package's folder ``templates``, escaping everything, with the filters all pages use."""
     environment = Environment(

@@ -18,6 +18,7 @@ import msgspec
 from tracemill.core.errors import ExportError
 from tracemill.core.examples import DatasetFile, Example, ExportManifest, Loss
 from tracemill.core.steps import Progress
+from tracemill.dataset.documents.card import CARD, Config, hub_card
 from tracemill.dataset.erase import EXPORT
 from tracemill.dataset.files import WholeFile, locked, write_whole
 from tracemill.dataset.version import Version
@@ -33,7 +34,6 @@ from tracemill.export.tokenizer import ChatTokenizer
 from tracemill.export.tokens import TokenCheck
 
 LOSSES = "losses.jsonl"
-CARD = "README.md"
 INFO = "dataset_info.json"
 _encode = msgspec.json.Encoder().encode
 _REPORT_EVERY = 500
@@ -267,26 +267,14 @@ class _Export:
         if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())
-        return "\n".join(
+        counts = ", ".join(f"{number:,} {split}" for split, number in self.rows.items())
+        files = {split: [file.path for file in shards] for split, shards in written.items()}
+        return hub_card(
+            f"{self.version.reference} as {self.made.name}",
+            rows,
+            [] if unknown else [Config("default", files, columns)],
             [
-                "---",
-                f"pretty_name: {_encode(f'{self.version.reference} as {self.made.name}').decode()}",
-                f"size_categories:\n- {_size_category(rows)}",
-                f"task_categories:\n- {'sentence-similarity' if self.made.texts else 'text-generation'}",
-                f"tags:\n- tracemill\n- {self.made.name}",
-                *([] if unknown else ["configs:", "- config_name: default", "  data_files:"]),
-                *(
-                    line
-                    for split, files in ({} if unknown else written).items()
-                    for line in (f"  - split: {split}", "    path:", *(f"    - {file.path}" for file in files))
-                ),
-                *(["dataset_info:", "  features:"] if columns else []),
-                *(f"  - name: {name}\n    {kind}" for name, kind in columns.items()),
-                "---",
-                "",
-                f"# {self.version.reference} as {self.made.name}",
-                "",
-                f"{self.made.summary}. {rows:,} rows: {', '.join(f'{n:,} {split}' for split, n in self.rows.items())}.",
+                f"{self.made.summary}. {rows:,} rows: {counts}.",
                 "",
                 f"Written by tracemill: `{EXPORT}` says from what, `{LOSSES}` lists what the rows do not hold.",
                 *(
@@ -294,15 +282,10 @@ class _Export:
                     if unknown
                     else ["Load it with `datasets.load_dataset` on this folder (`datasets` 4.7 or newer)."]
                 ),
-                "",
-            ]
+            ],
+            task="sentence-similarity" if self.made.texts else "text-generation",
+            tags=[self.made.name],
         )
-
-
-def _size_category(rows: int) -> str:
-    """The size class by which Hugging Face sorts datasets."""
-    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-    return next((name for bound, name in bounds if rows < bound), "n>10M")
 
 
 def make_row(example: Example, made: Format) -> tuple[bytes | None, list[Lost], RefusedError | None]:

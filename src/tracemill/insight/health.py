@@ -13,6 +13,8 @@ from msgspec import Struct
 from tracemill.core.consent import NO_CONSENT
 from tracemill.core.errors import TracemillError
 from tracemill.core.pseudonym import load_pseudonymizer
+from tracemill.core.settings import Settings
+from tracemill.privacy.policies import load_policies
 from tracemill.sdk.ledger import Counts
 from tracemill.sdk.spool import inspect
 from tracemill.store.hot import HotStore
@@ -54,6 +56,7 @@ def examine(path: Path, store: HotStore, *, verify: bool = True) -> Health:
         _guarded("identity", lambda: _identity(path, store)),
         _guarded("write permission", lambda: _writable(path)),
         _guarded("free space", lambda: _space(path)),
+        _guarded("redaction", lambda: _redaction(store.settings)),
         Check(
             "spool",
             not spool.problems,
@@ -104,6 +107,14 @@ def _space(path: Path) -> Check:
         f"{free / 1024**3:,.1f} GiB free",
         "Make room; capture drops records on a full disk.",
     )
+
+
+def _redaction(settings: Settings) -> Check:
+    if not settings.redaction:
+        return Check("redaction", True, "off: records are stored as they come, personal data included")
+    policy = load_policies(settings).find(settings.redaction)
+    named = f"{policy.name}@{policy.version} (digest {policy.digest()})"
+    return Check("redaction", True, f"records are redacted by {named} before they are stored")
 
 
 def _quarantine(store: HotStore) -> Check:

@@ -81,12 +81,12 @@ def finished(store: HotStore) -> None:
 
 def refused_again(store: HotStore) -> int:
     """Remove from the quarantine the records that must not be there; how many. What is no record is left. Raises StoreError."""
-    unpack = zstandard.ZstdDecompressor().decompress
+    unpack, take_off = zstandard.ZstdDecompressor().decompress, store.gateway.veil.take_off
     gone = []
     with reading(store.engine) as connection:
         for row in connection.execute(select(quarantine.c.id, quarantine.c.raw)).all():
             try:
-                plain = to_plain(decode(unpack(bytes(row.raw))))
+                plain = to_plain(decode(take_off(unpack(bytes(row.raw)))))
             except RecordError:
                 continue
             if erased(connection, [plain]):

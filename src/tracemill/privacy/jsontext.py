@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|-?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)|NaN|true|false|null|[{}\[\],:]|[ \t\r\n]+',
     re.DOTALL,
 )
+
+
+_REMEMBERED_LENGTH = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -46,6 +50,18 @@ def looks_like_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def read(text: str) -> Sequence[Leaf] | None:
+    """The leaves of a text that is a whole JSON object or array; None of any other. Texts read lately are remembered."""
+    return _remembered(text) if len(text) <= _REMEMBERED_LENGTH else _read(text)
+
+
+def _read(text: str) -> Sequence[Leaf] | None:
+    return leaves(text) if looks_like_json(text) else None
+
+
+_remembered = lru_cache(maxsize=512)(_read)
 
 
 def leaves(text: str) -> list[Leaf]:
@@ -85,11 +101,14 @@ def _step(frame: _Frame) -> str:
     return (frame.key or "") if frame.is_object else str(frame.index)
 
 
-def replaced(text: str, change: Callable[[Leaf], str | None]) -> str:
-    """The text with every leaf for which ``change`` gives a JSON token replaced by it; the text itself when none."""
+def replaced(text: str, change: Callable[[Leaf], str | None], found: Sequence[Leaf] | None = None) -> str:
+    """The text with every leaf for which ``change`` gives a JSON token replaced by it; the text itself when none.
+
+    ``found`` are its leaves where they are at hand.
+    """
     pieces: list[str] = []
     at = 0
-    for leaf in leaves(text):
+    for leaf in leaves(text) if found is None else found:
         token = change(leaf)
         if token is not None:
             pieces += (text[at : leaf.start], token)

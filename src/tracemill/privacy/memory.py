@@ -10,8 +10,8 @@ from typing import Protocol
 from tracemill.privacy.detect import Finding
 
 _TEXTS = 50_000
-_SHORT = 24
-"""A shorter text is looked through faster than it is hashed and looked up."""
+_SHORT = 16
+"""A shorter word is looked through faster than it is hashed and looked up."""
 
 
 class Finds(Protocol):
@@ -32,7 +32,7 @@ class Memory:
 
     def find(self, text: str) -> list[Finding]:
         """As the detector finds it."""
-        if len(text) < _SHORT:
+        if len(text) < _SHORT and text.isalpha():
             return self._detector.find(text)
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         with self._lock:

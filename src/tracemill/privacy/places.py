@@ -220,11 +220,15 @@ class SpoolPlace:
 
 
 class FilesPlace:
-    """JSON files of one record each (Lightspeed's, Gepeto's), and JSON lines (what imports rejected), under one root."""
+    """JSON files of one record each (Lightspeed's, Gepeto's), and JSON lines (what imports rejected), under one root.
 
-    def __init__(self, name: str, root: Path) -> None:
+    ``take_off`` opens what rejected lines hold veiled.
+    """
+
+    def __init__(self, name: str, root: Path, take_off: Callable[[bytes], bytes] = bytes) -> None:
         self.name = name
         self._root = root
+        self._take_off = take_off
 
     def erase(self, subject: Subject) -> Touched:
         """See :class:`Place`. Folders that end up empty go too."""
@@ -243,7 +247,7 @@ class FilesPlace:
         left = 0
         for path in self._files():
             if path.suffix == ".jsonl":
-                left += sum(1 for line in _lines(path) if _line_is_theirs(line, subject))
+                left += sum(1 for line in _lines(path) if _line_is_theirs(line, subject, self._take_off))
             else:
                 left += self._is_theirs(path, subject)
         return left
@@ -269,7 +273,7 @@ class FilesPlace:
     def _drop_lines(self, path: Path, subject: Subject) -> int:
         kept, gone = [], 0
         for line in _lines(path):
-            if _line_is_theirs(line, subject):
+            if _line_is_theirs(line, subject, self._take_off):
                 gone += 1
             else:
                 kept.append(line)
@@ -298,7 +302,7 @@ def _lines(path: Path) -> list[bytes]:
         return []
 
 
-def _line_is_theirs(line: bytes, subject: Subject) -> bool:
+def _line_is_theirs(line: bytes, subject: Subject, take_off: Callable[[bytes], bytes]) -> bool:
     """Whether a line of a file of rejected entries is theirs: its ``raw`` is, or names them."""
     try:
         entry = msgspec.json.decode(line)
@@ -309,7 +313,7 @@ def _line_is_theirs(line: bytes, subject: Subject) -> bool:
         if isinstance(entry.get("raw"), str):
             raw = entry["raw"].encode("utf-8", "surrogatepass")
         elif isinstance(entry.get("raw_base64"), str):
-            raw = base64.b64decode(entry["raw_base64"])
+            raw = take_off(base64.b64decode(entry["raw_base64"]))
     return subject.named_in(line) or _theirs(subject, raw)
 
 

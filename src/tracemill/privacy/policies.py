@@ -67,6 +67,7 @@ class OwnPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     otherwise: ActionName | None = None
     scope: Scope | None = None
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    names: str | None = None
 
 
 class PolicyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,7 +164,7 @@ def _own_policies(file: PolicyFile, path: Path) -> list[Policy]:
                 ) from None
         given: dict[str, Any] = {
             field: getattr(one, field)
-            for field in ("otherwise", "scope", "threshold")
+            for field in ("otherwise", "scope", "threshold", "names")
             if getattr(one, field) is not None
         }
         changes = {"name": one.name, "version": one.version, "actions": {**base.actions, **one.actions}, **given}

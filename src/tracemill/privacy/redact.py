@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tracemill.core.codec import canonical, encode
+from tracemill.core.codec import canonical, decode, encode
 from tracemill.core.policy import MARK, ActionName, Policy, RedactionMark, RedactionNote, scope_of
 from tracemill.core.records import AnyRecord
 from tracemill.privacy.detect import GROUPS, Detector, resolve
@@ -24,6 +24,7 @@ from tracemill.privacy.identity import Known
 from tracemill.privacy.invent import Inventor
 from tracemill.privacy.kinds_fields import is_value
 from tracemill.privacy.memory import Finds, Memory
+from tracemill.privacy.names import NamedDetector, open_names
 from tracemill.privacy.walk import Place, walk, walk_text
 
 R = TypeVar("R", bound=AnyRecord)
@@ -45,8 +46,9 @@ class Redactor:
     """Applies one policy under one key.
 
     The key (at least 32 bytes) decides what is invented: with another one the same person becomes somebody else. ``detector``
-    looks for more than the rules do (see :mod:`tracemill.privacy.backends`). Safe to share between threads.
-    Raises ValueError for a shorter key and for a policy that names a kind or group there is none of.
+    takes the place of the rules and of the policy's model for names. Safe to share between threads.
+    Raises ValueError for a shorter key and for a policy that names a kind or group there is none of, SettingError for one
+    whose model for names is not there.
     """
 
     def __init__(self, policy: Policy, key: bytes, *, detector: Finds | None = None) -> None:
@@ -56,10 +58,15 @@ class Redactor:
         if unknown:
             raise ValueError(f"policy {policy.name} names {min(unknown)!r}, which is no kind and no group")
         self.policy = policy
+        self._made_of = policy, key, detector
         self._key = hashlib.blake2b(key, digest_size=32, person=b"tm-redaction").digest()
         self._digest = policy.digest()
         self._actions: dict[str, ActionName] = {kind: policy.action(kind, group) for kind, group in GROUPS.items()}
-        self._memory = Memory(detector or Detector(threshold=policy.threshold))
+        self._memory = Memory(detector or _detector(policy))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker is given policy and key, and makes its own of them."""
+        return _made, self._made_of
 
     def text(self, text: str, *, scope: str = "") -> RedactedText:
         """A text by itself, JSON or not. ``scope`` is the conversation it belongs to."""
@@ -81,6 +88,13 @@ class Redactor:
         work = self._work(self.scope(record) if scope is None else scope)
         walk(record, work.collect)
         return self._applied(record, marks, work, joins)
+
+    def kinds(self, record: AnyRecord) -> set[str]:
+        """The kinds of which there is something in a record that this policy does not keep. Raises RecordError."""
+        work = self._work("")
+        walk(record, work.collect)
+        walk(record, work.replace)
+        return {note.kind for note in work.notes()}
 
     def together(self, records: Sequence[AnyRecord], *, scope: str) -> list[AnyRecord]:
         """Records of one conversation: what any of them gives away is replaced in all of them. Else as :meth:`record`."""
@@ -104,12 +118,8 @@ class Redactor:
         return str(self._work("").replace(value, Place("", link=True)))
 
     def origin(self, record: AnyRecord) -> str:
-        """A keyed digest of a record, the same however its encoding wrote defaults out. Raises RecordError."""
-        try:
-            said = repr(record).encode("utf-8", "surrogatepass")
-        except (ValueError, RecursionError):  # an integer too long to be written in decimals
-            said = canonical(encode(record))
-        return self.keyed(said)
+        """A keyed digest of a record. Raises RecordError for one that cannot be encoded."""
+        return self.keyed(_said(record))
 
     def keyed(self, content: bytes) -> str:
         """A digest of some content that says nothing of it to whoever has not the key: 32 hex digits."""
@@ -158,8 +168,25 @@ class Redactor:
         return _with_marks(record, [*marks[:-1], msgspec.structs.replace(marks[-1], seal=seal)])
 
     def _seal(self, record: AnyRecord) -> str:
-        data = canonical(encode(record))
-        return hashlib.blake2b(data, key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
+        return hashlib.blake2b(_said(record), key=self._key, digest_size=16, person=b"tm-seal").hexdigest()
+
+
+def _made(policy: Policy, key: bytes, detector: Finds | None) -> Redactor:
+    return Redactor(policy, key, detector=detector)
+
+
+def _detector(policy: Policy) -> Finds:
+    rules = Detector(threshold=policy.threshold)
+    return NamedDetector(rules, open_names(policy.names)) if policy.names else rules
+
+
+def _said(record: AnyRecord) -> bytes:
+    """What a record says, as bytes: the same before and after it was stored, whatever its encoding wrote of defaults."""
+    data = encode(record)
+    try:
+        return repr(decode(data)).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):  # an integer too long to be written in decimals
+        return canonical(data)
 
 
 def _with_marks(record: R, marks: list[RedactionMark]) -> R:

@@ -177,9 +177,9 @@ def _free(name: str, taken: Set[str]) -> str:
 
 def _text(text: str, pointer: str, leaf: Leaf, around: _Around) -> str:
     """A text: as JSON where it is JSON, so that it stays that, else as it is."""
-    if text[:1] in "{[ \n\t" and jsontext.looks_like_json(text):
+    if text[:1] in "{[ \n\t" and (found := jsontext.read(text)) is not None:
         inside = _Inside(pointer + "#", leaf, around)
-        return jsontext.replaced(text, lambda one: inside.token(text, one))
+        return jsontext.replaced(text, lambda one: inside.token(text, one), found)
     return str(leaf(text, Place(pointer, around.kind()))) if text else text
 
 

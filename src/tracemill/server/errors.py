@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from tracemill.core.errors import (
     DatasetError,
+    ProposalError,
     RecordError,
     SettingError,
     StoreBusyError,
@@ -95,6 +96,8 @@ def as_api_error(error: Exception) -> ApiError:
             )  # fmt: skip
         case RecordError():
             return ApiError(422, error.reason, error.message, hint=error.hint)
+        case ProposalError():
+            return ApiError(409, "conflict", error.message, hint=error.hint)
         case DatasetError():
             return ApiError(404, "not_found", error.message, hint=error.hint)
         case SettingError():

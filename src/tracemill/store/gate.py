@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, select
 
+from tracemill.core.codec import canonical
 from tracemill.core.errors import RecordError, StoreError
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.core.redaction_key import load_redaction_key, redaction_key_path
@@ -102,8 +103,9 @@ class Gateway:
         rejected: list[Rejected] = []
         for index, item, new in zip(indexes, items, gate.clean(items, belonging), strict=True):
             if isinstance(new, RecordError):
-                refusal = Refusal(index, _id_in(item), new.reason, new.message)
-                rejected.append(Rejected(refusal, self.veil.put_on(item)))
+                plain = _plain(item)
+                refusal = Refusal(index, plain["id"], new.reason, new.message)
+                rejected.append(Rejected(refusal, self.veil.put_on(item), plain))
             else:
                 kept.append(new)
                 places.append(index)
@@ -160,6 +162,7 @@ def conversations(connection: Connection, names: Names, ids: Sequence[str]) -> d
     return {identity: values[number] for identity, number in found.items() if number in values}
 
 
-def _id_in(item: bytes) -> str | None:
-    value = msgspec.msgpack.decode(item).get("id")  # it was a record
-    return value if isinstance(value, str) else None
+def _plain(item: bytes) -> dict[str, Any]:
+    """The record that some bytes are, as plain values: the gate has read it."""
+    plain: dict[str, Any] = msgspec.msgpack.decode(canonical(item))
+    return plain

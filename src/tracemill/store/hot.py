@@ -48,7 +48,7 @@ from tracemill.store.statements import look_up
 from tracemill.store.tables import chains, counters, erasures, names, parts, pending, quarantine, records
 from tracemill.store.training import train_when_due
 from tracemill.store.verify import find_problems
-from tracemill.store.writer import Rejected, Returning, Writer, admit, put_in_quarantine
+from tracemill.store.writer import Candidate, Rejected, Returning, Writer, admit, put_in_quarantine
 
 _LOOKED_AT = 50
 """Records read at once to see whether they hold what was looked for."""
@@ -107,6 +107,8 @@ class HotStore:
         self.gateway.hide(malformed)
         for candidate in candidates:
             candidate.index = indexes[candidate.index]
+        candidates += [Candidate(one.refusal.index, b"", one.plain, one) for one in rejected if one.plain is not None]
+        rejected = [one for one in rejected if one.plain is None]
         with self._write_lock, self._reader.lock:
             try:
                 with writing(self._engine) as connection:

@@ -43,20 +43,25 @@ def _nothing_archived(_connection: Connection, _ids: Sequence[bytes]) -> dict[st
 
 
 @dataclass(slots=True)
+class Rejected:
+    """Bytes of the batch that are not stored, and why. ``plain`` is the record they are, where they are one."""
+
+    refusal: Refusal
+    raw: bytes
+    plain: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
 class Candidate:
-    """A record of the batch: its place in it, its canonical bytes and what they decode to."""
+    """A record of the batch: its place in it, its canonical bytes and what they decode to.
+
+    One that was ``stopped`` is not stored whatever else holds, but is kept aside only if it might have been stored.
+    """
 
     index: int
     item: bytes
     plain: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Rejected:
-    """Bytes of the batch that are not stored, and why."""
-
-    refusal: Refusal
-    raw: bytes
+    stopped: Rejected | None = None
 
 
 @dataclass(slots=True)
@@ -154,6 +159,8 @@ class Writer:
             self._generation = self._reader.generation
         admitted = self._without_erased(connection, candidates, rejected)
         admitted = self._without_unconsented(connection, admitted, rejected)
+        rejected.extend(candidate.stopped for candidate in admitted if candidate.stopped is not None)
+        admitted = [candidate for candidate in admitted if candidate.stopped is None]
         fresh, repeated = self._new_ones(connection, admitted, rejected)
         if fresh:
             self._store(connection, fresh)

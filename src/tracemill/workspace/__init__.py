@@ -52,11 +52,13 @@ from tracemill.store.base import Filter, QuarantinedItem
 from tracemill.store.erasing import put_hold
 from tracemill.store.keeping import compact, run_archive
 from tracemill.store.tiered import TieredStore, open_store
+from tracemill.workspace.certifying import Certifying
 from tracemill.workspace.consenting import Consenting
 from tracemill.workspace.erasing import Erasing, person_hash
 from tracemill.workspace.judging import JudgeReport, Judging
 from tracemill.workspace.keeping import Maintained, maintain, trainable_since, write_log
 from tracemill.workspace.mining import add_patterns
+from tracemill.workspace.proposing import Proposed, Proposing
 from tracemill.workspace.redacting import Redacting
 
 
@@ -262,20 +264,41 @@ class Workspace:
 
     def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
-        chosen = self.consenting.recipe(recipe or default_recipe())
+        chosen = self._taken(recipe or default_recipe())
+        redactor = self.redacting.of_recipe(chosen)
+        built = build(
+            self.store, chosen, self.dataset_root, redactor=redactor, settings=self.settings, progress=progress
+        )
+        add_patterns(self.store, built.version, chosen, progress)
+        return built
+
+    def _taken(self, recipe: Recipe) -> Recipe:
+        """A recipe that reads nothing older than retention lets it, under the consent that holds here."""
+        chosen = self.consenting.recipe(recipe)
         since = trainable_since(self.settings, chosen.source.platforms)
         if since is not None and (chosen.source.since is None or chosen.source.since < since):
             chosen = msgspec.structs.replace(chosen, source=msgspec.structs.replace(chosen.source, since=since))
-        built = build(self.store, chosen, self.dataset_root, settings=self.settings, progress=progress)
-        add_patterns(self.store, built.version, chosen, progress)
-        return built
+        return chosen
+
+    @cached_property
+    def proposing(self) -> Proposing:
+        """Proposals, approvals and rollbacks of dataset versions."""
+        return Proposing(self.store, self.dataset_root, self.audit, self.settings)
+
+    def propose_dataset(
+        self, recipe: Recipe | None = None, *, actor: str = "", progress: Progress | None = None
+    ) -> Proposed:
+        """Build a version that waits for approval; see :meth:`tracemill.workspace.proposing.Proposing.propose`."""
+        chosen = self._taken(recipe or default_recipe())
+        redactor = self.redacting.of_recipe(chosen)
+        return self.proposing.propose(chosen, actor=actor or local_actor(), redactor=redactor, progress=progress)
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""
         return list_versions(self.dataset_root, name)
 
     def dataset(self, reference: str) -> Version:
-        """The version of ``name@v3``, or the newest of ``name``. Raises DatasetError when there is none."""
+        """The version of ``name@v3``, or the current one of ``name``. Raises DatasetError when there is none."""
         if not reference:
             raise DatasetError("no dataset is named", hint="Give a name, or name@v1.")
         return find_version(self.dataset_root, reference)
@@ -353,12 +376,18 @@ class Workspace:
     def erasing(self) -> Erasing:
         """Erasure over this workspace."""
         log, withdrawn = self.audit_log, self.consenting.withdrawn
-        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn)
+        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn, self.redacting)
 
     @cached_property
     def consenting(self) -> Consenting:
         """What people allow, and what they took back."""
         return Consenting(self.path, self.settings, self.store, self.audit_log)
+
+    @cached_property
+    def certifying(self) -> Certifying:
+        """Certificates of dataset versions."""
+        log, signer = self.audit_log, self.signer
+        return Certifying(self.dataset_root, self.store, log, signer, self.consenting, self.redacting)
 
     def archive(
         self,
@@ -441,9 +470,12 @@ class Workspace:
         raw: frozenset[str] = frozenset()
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation":
-            value = self.redacting.link(value)
-        return self.erasing.erase(kind, value, actor=actor or local_actor(), reason=reason, raw=raw, progress=progress)
+        actor = actor or local_actor()
+        if kind == "conversation" and (stored := self.redacting.link(value)) != value:
+            # under its own id it may lie in a spool, or in the store from before redaction
+            self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
+            value = stored
+        return self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
         """A person given by the id the application knows, or by their pseudonym."""

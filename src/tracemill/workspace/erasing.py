@@ -19,7 +19,7 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.erase import EXPORT, MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import recorded_recipe
-from tracemill.dataset.version import TOMBSTONE, Version, list_versions
+from tracemill.dataset.version import TOMBSTONE, Version, current_versions, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import export_version
 from tracemill.feedback.cascade import belongings
@@ -39,6 +39,7 @@ from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.judging import JudgePlace
+from tracemill.workspace.redacting import Redacting
 
 
 class Erasing:
@@ -52,9 +53,11 @@ class Erasing:
         log: AuditLog,
         signer: Signer,
         withdrawn: Callable[[Version], Mapping[str, str]],
+        redacting: Redacting,
     ) -> None:
         self._withdrawn = withdrawn
         self._path, self._settings, self._store = path, settings, store
+        self._redacting = redacting
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
         self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
@@ -71,7 +74,8 @@ class Erasing:
             "Lightspeed feedback": Path(collected.feedback_storage) if collected.feedback_storage else None,
             "Gepeto files": Path(settings.gepeto_path) if settings.gepeto_path else None,
         }
-        files = [FilesPlace(name, folder) for name, folder in folders.items() if folder is not None]
+        take_off = self._store.gateway.veil.take_off
+        files = [FilesPlace(name, folder, take_off) for name, folder in folders.items() if folder is not None]
         datasets = self._datasets
         return [
             SpoolPlace(path),
@@ -143,24 +147,26 @@ class Erasing:
         return receipts
 
     def rebuild(self, progress: Progress | None = None) -> list[str]:
-        """Build a new version for the newest of each dataset that lost its rows, and its exports; the references built.
+        """Build a new version for the current one of each dataset that lost its rows, and its exports; the references built.
+
+        What waited for approval and lost its rows is not built again: it has to be proposed anew.
 
         A version that cannot be built again (its recipe names a step that is gone) stays without rows, and the audit log
         says why.
         """
         built: list[str] = []
         versions = list_versions(self._datasets)
-        newest = {version.name: version for version in versions}
         for version, later in pairwise(versions):
             if version.name == later.name and _replaces(later, version):  # a kill came before the old one named the new
                 self._note_replaced(version, later.reference, progress)
-        for version in newest.values():
+        for version in current_versions(self._datasets):
             stone = version.tombstone
             if stone is None or stone.replaced_by:
                 continue
             try:
                 recipe = recorded_recipe(version.manifest.recipe, version.manifest.recipe_hash)
-                made = build(self._store, recipe, self._datasets, progress=progress)
+                redactor = self._redacting.of_recipe(recipe)
+                made = build(self._store, recipe, self._datasets, redactor=redactor, progress=progress)
             except TracemillError as error:
                 self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue

@@ -11,6 +11,7 @@ from tracemill.core.policy import Policy
 from tracemill.core.records import AnyRecord
 from tracemill.core.redaction_key import load_redaction_key
 from tracemill.core.settings import Settings
+from tracemill.dataset.recipe import Recipe
 from tracemill.feedback.attach import join_keys
 from tracemill.privacy.gate import RedactionGate
 from tracemill.privacy.policies import Policies, load_policies, need_packages
@@ -49,6 +50,11 @@ class Redacting:
         from tracemill.privacy.redact import Redactor  # noqa: PLC0415 - heavy, and an optional part
 
         return Redactor(policy, load_redaction_key(self._path))
+
+    def of_recipe(self, recipe: Recipe) -> Redactor | None:
+        """What a recipe's dataset is redacted with: the policy it names, else that of its purpose. Raises SettingError."""
+        reference = recipe.redaction if recipe.redaction is not None else self.policies.purposes.get(recipe.purpose)
+        return self.redactor(self.policies.find(reference)) if reference else None
 
     def open_in_process(self) -> OpenRedaction | None:
         """What a client redacts with before it spools, where the settings ask for that."""

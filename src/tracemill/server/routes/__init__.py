@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tracemill.server.routes import (
     consent,
+    datasets,
     feedback,
     health,
     ingress,
@@ -15,5 +16,5 @@ from tracemill.server.routes import (
     records,
 )
 
-FAMILIES = (records, otlp, openai, langsmith, lightspeed, ingress, feedback, consent, peers, health)
+FAMILIES = (records, otlp, openai, langsmith, lightspeed, ingress, feedback, consent, datasets, peers, health)
 """Every family, in the order the documentation lists them."""
