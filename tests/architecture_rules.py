@@ -41,8 +41,9 @@ HEAVY |= {
     "tracemill.privacy.invent",
 }
 HEAVY |= {"tracemill.dataset.certificate", "tracemill.dataset.contamination"}
-"""Modules of ours that need heavy optional packages (PyArrow, NumPy, RE2) and are imported where the archive, the search for
-duplicates, or redaction is first used."""
+HEAVY |= {"tracemill.dataset.near", "tracemill.dataset.cluster"}
+"""Modules of ours that need heavy optional packages (PyArrow, NumPy, RE2, Ray) and are imported where the archive, the search
+for duplicates, redaction or a cluster is first used."""
 LONGEST_FILE, LONGEST_FUNCTION = 600, 60
 THIRD_PARTY_OF_CORE_AND_SDK = {"msgspec"}
 INTEGRATIONS = {

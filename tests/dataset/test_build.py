@@ -473,6 +473,6 @@ def test_progress_goes_up(store: HotStore, tmp_path: Path) -> None:
         seen.setdefault(stage, []).append(done)
 
     build_version(store, RECIPE, tmp_path, progress=note)
-    assert list(seen) == ["read records", "compare trials", "write examples", "describe examples"]
+    assert list(seen) == ["read records", "compare trials", "write examples", "write fates", "describe examples"]
     assert all(counts == sorted(counts) for counts in seen.values())
     assert seen["read records"][-1] == store.watermark()

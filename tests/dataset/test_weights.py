@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.dataset.support import feedback, interaction, open_store, says
 from tracemill.core.errors import RecipeError
+from tracemill.core.examples import SupervisedExample
 from tracemill.core.records import AnyRecord
 from tracemill.dataset.build import build_version
 from tracemill.dataset.recipe import Recipe, parse_recipe
 from tracemill.dataset.version import Version
-from tracemill.dataset.weights import kish
+from tracemill.dataset.weights import Sums, kish
 
 DAY = 24 * 60
 ALL = {"train": 1.0}
@@ -86,3 +88,22 @@ def test_the_effective_size_is_at_most_the_number_of_rows(drawn: list[float]) ->
     assert 1 - 1e-9 <= effective <= len(drawn) + 1e-9
     same = [drawn[0]] * len(drawn)
     assert kish(sum(same), sum(weight * weight for weight in same)) == pytest.approx(len(drawn))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.sampled_from(["a", "b"])), max_size=30), st.integers(0, 30))
+def test_sums_do_not_depend_on_who_adds_them(rows: list[tuple[float, str]], cut: int) -> None:
+    def summed(part: list[tuple[float, str]]) -> Sums:
+        sums = Sums()
+        for weight, signal in part:
+            sums.add(SupervisedExample(id="", sources=[], signal=signal, weight=weight, messages=[]))
+        return sums
+
+    whole, parts = summed(rows[::-1]), summed(rows[cut:])
+    parts.join(summed(rows[:cut]))
+    assert (parts.rows, parts.total, parts.squares, parts.by_class) == (
+        whole.rows,
+        whole.total,
+        whole.squares,
+        whole.by_class,
+    )
+    assert whole.total == math.fsum(weight for weight, _ in rows)

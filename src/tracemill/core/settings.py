@@ -292,6 +292,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     master_key: Annotated[
         str, _also("Key they are wrapped with, 64 hex digits. Empty: keys/master.key in the workspace.", secret=True)
     ] = ""
+    engine: Annotated[
+        Literal["native", "ray"],
+        _also("What builds datasets: the cores of this machine, or a Ray cluster (docs/scale.md)."),
+    ] = "native"
+    workers: Annotated[
+        int, Meta(ge=0), _also("Processes that work on a build at most; 0: one a core of the machine or the cluster.")
+    ] = 0
+    ray_address: Annotated[
+        str, _also("Address of the Ray cluster, such as `ray://head:10001` or `auto`. Empty: as Ray finds it.")
+    ] = ""
     judge_url: Annotated[
         str,
         _also("Base URL of the OpenAI-compatible API that judges quality, with its `/v1`. Empty: nothing is judged."),

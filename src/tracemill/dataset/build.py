@@ -22,23 +22,27 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import MANIFEST_VERSION, BuildRecord, Example, Manifest
 from tracemill.core.ids import id_bytes, monotonic, now
 from tracemill.core.records import Interaction
+from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
+from tracemill.dataset.assemble import FATES, Assembled, Assembly
+from tracemill.dataset.crew import at_work
 from tracemill.dataset.documents.write import write_documents
 from tracemill.dataset.draw import Drawn, draw_splits
 from tracemill.dataset.features import find_feature
 from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.ledger import Ledger, read_ledger
-from tracemill.dataset.merge import FATES, Merge, Merged
-from tracemill.dataset.pairs import discard_pairs, make_pairs, pair_runs
-from tracemill.dataset.patterns import join_duplicates, mark_duplicates, mark_known
+from tracemill.dataset.pairs import discard_pairs, make_pairs
+from tracemill.dataset.patterns import Comparing, join_duplicates, mark_duplicates, mark_known
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.redaction import Redacts, pinned, used
 from tracemill.dataset.select import select
-from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.shards import Shard, read_shard, shards
+from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
 from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
 from tracemill.feedback.attach import NOTHING, Attachments, attach
+from tracemill.feedback.attached_file import on_disk
 from tracemill.feedback.executions import find_executions
 from tracemill.privacy.canaries import measure
 from tracemill.privacy.consent import SpokenFor, read_consents
@@ -56,13 +60,19 @@ class Built:
 
 
 def build_version(
-    store: Store, recipe: Recipe, root: Path, *, redactor: Redacts | None = None, progress: Progress | None = None
+    store: Store,
+    recipe: Recipe,
+    root: Path,
+    *,
+    redactor: Redacts | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
 ) -> Version:
     """Build a version under ``root``, or give the one there already is of the same records and recipe.
 
-    See :func:`build` for what is raised.
+    See :func:`build` for the arguments and for what is raised.
     """
-    return build(store, recipe, root, redactor=redactor, progress=progress).version
+    return build(store, recipe, root, redactor=redactor, settings=settings, progress=progress).version
 
 
 def build(
@@ -72,12 +82,16 @@ def build(
     *,
     redactor: Redacts | None = None,
     proposed_by: str = "",
+    settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Built:
     """Build a version under ``root``, and say whether it is new. ``redactor`` applies the policy that the recipe asks for.
 
     A new version is the current one of its name from then on; with ``proposed_by`` it waits for approval instead
     (:mod:`tracemill.dataset.standing`).
+
+    ``settings`` say by which engine and how many workers, and how these open the store; without them the build runs in
+    this process alone. The bytes are the same.
 
     Raises RecipeError when the recipe cannot be hashed, DatasetError when another process builds this dataset, when a
     step fails, or when the version that should be given is damaged; and what the store raises. Whatever stops it, a
@@ -86,8 +100,8 @@ def build(
     recipe = pinned(recipe, redactor)
     recipe_hash = recipe.hash()
     folder = root / recipe.name
-    with locked(folder, f"building {recipe.name}"):
-        return _Build(store, recipe, recipe_hash, folder, redactor, proposed_by, progress).run()
+    with locked(folder, f"building {recipe.name}") as lock:
+        return _Build(store, recipe, recipe_hash, folder, redactor, proposed_by, progress).run(settings, lock)
 
 
 class _Build:
@@ -112,20 +126,29 @@ class _Build:
         self.spoken = SpokenFor(self.held)
         self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}{self.held.digest()}"
 
-    def run(self) -> Built:
+    def run(self, settings: Settings | None, lock: int) -> Built:
         self.work.mkdir(exist_ok=True)
+        parts = shards(self.work, self.watermark)
+        missing = [shard for shard in parts if not shard.complete(self.store)]
+        site = Site(self.work, self.recipe, self.watermark, self.redactor, _store=self.store)
         attachments = attach(self.store, up_to=self.watermark, keeps=self.spoken.keeps)
         if self.recipe.reads_executions():
             attachments.executions = find_executions(self.store, up_to=self.watermark)
-        parts = shards(self.work, self.watermark)
-        resumed = self._read(parts, attachments)
+        attachments = on_disk(attachments, self.work / "attachments.db")
+        site.share((attachments, self.held))
+        with at_work(site, settings, len(missing), lock) as crew:
+            self._read(crew, parts, missing)
+            return self._built(crew, parts, attachments, len(parts) - len(missing))
+
+    def _built(self, crew: Crew, parts: Sequence[Shard], attachments: Attachments, resumed: int) -> Built:
         ledger = read_ledger(parts)
+        comparing = Comparing(crew, self.work, self.progress)
         if (duplicates := self.recipe.duplicates()) is not None:
-            mark_duplicates(parts, ledger, duplicates)
+            mark_duplicates(comparing, parts, ledger, duplicates)
         if (novelty := self.recipe.novelty()) is not None:
-            mark_known(parts, ledger, novelty)
+            mark_known(comparing, parts, ledger, novelty)
         if self.recipe.splitting.near_duplicates:
-            join_duplicates(parts, ledger, self.recipe.splitting.similarity)
+            join_duplicates(comparing, parts, ledger, self.recipe.splitting.similarity)
         unmatched = self._unmatched(ledger, attachments)
         consents = self.held.of(ledger.people | self.spoken.people)
         digest = ledger.records_digest(list(unmatched), [one.id for one in consents])
@@ -133,22 +156,21 @@ class _Build:
         new = version is None
         if version is None:
             read = [one.id for one in consents if not one.erased]
-            version = self._write(ledger, parts, unmatched, read, digest, resumed)
+            version = self._write(crew, ledger, parts, unmatched, read, digest, resumed)
         self._clean_up()
         return Built(version, new)
 
-    def _read(self, parts: Sequence[Shard], attachments: Attachments) -> int:
-        """Complete every shard; gives how many were complete already."""
-        resumed = 0
-        for shard in parts:
-            if shard.complete(self.store):
-                resumed += 1
-            else:
-                discard_pairs(self.work)
-                shard.read(self.store, self.recipe, attachments, self.held, self.redactor)
+    def _read(self, crew: Crew, parts: Sequence[Shard], missing: Sequence[Shard]) -> None:
+        """Complete every shard that is not."""
+        if missing:
+            discard_pairs(self.work)
+        done = sum(shard.up_to - shard.after for shard in parts) - sum(one.up_to - one.after for one in missing)
+        if self.progress is not None and done:
+            self.progress("read records", done, self.watermark)
+        for place, _ in crew.run(read_shard, [shard.number for shard in missing]):
+            done += missing[place].up_to - missing[place].after
             if self.progress is not None:
-                self.progress("read records", shard.up_to, self.watermark)
-        return resumed
+                self.progress("read records", done, self.watermark)
 
     def _unmatched(self, ledger: Ledger, attachments: Attachments) -> dict[str, str]:
         """Feedback and validations that belong to what was read but may not be used, or match nothing, with the reason.
@@ -158,8 +180,10 @@ class _Build:
         """
         source = self.recipe.source
         platforms = source.platforms
-        read = set(ledger.ids)
         refused = self.spoken.refused.items()
+        asked = {id_bytes(target) for target in attachments.targets()}
+        asked.update(id_bytes(target) for _, target in refused if target is not None)
+        read = {raw for raw in ledger.ids if raw in asked}
         found = {name: self.held.reason for name, target in refused if target is not None and id_bytes(target) in read}
         if source != type(source)(platforms=platforms):
             return found
@@ -200,6 +224,7 @@ class _Build:
 
     def _write(
         self,
+        crew: Crew,
         ledger: Ledger,
         parts: Sequence[Shard],
         unmatched: dict[str, str],
@@ -211,12 +236,10 @@ class _Build:
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
-        turn_runs: list[Path] = []
         if self.recipe.reads_conversations():
-            turn_runs = make_turns(self.work, ledger, parts, self.recipe, self.progress)
+            make_turns(self.work, ledger, parts, self.recipe, self.progress)
         drawn = draw_splits(ledger, self.recipe)
-        merge = Merge(self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents)
-        merged = merge.run([run for shard in parts for run in shard.runs()] + pair_runs(self.work) + turn_runs)
+        merged = Assembly(crew, self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents).run()
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             name=self.recipe.name,
@@ -305,7 +328,7 @@ def _pretty(value: Manifest | BuildRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def _notes(merged: Merged, drawn: Drawn) -> list[str]:
+def _notes(merged: Assembled, drawn: Drawn) -> list[str]:
     """Findings a reader should know, as sentences."""
     augmented = (
         [f"{merged.augmented} examples of train are augmented: made of others, and marked so."]

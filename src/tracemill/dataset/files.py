@@ -102,10 +102,11 @@ _PAUSE = 0.005
 
 
 @contextmanager
-def locked(folder: Path, work: str, *, wait: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, work: str, *, wait: float = 0.0) -> Iterator[int]:
     """Hold the lock of a folder while inside; a process that dies lets go of it.
 
     Raises DatasetError when another process still holds it after ``wait`` seconds. ``work`` says what is being done there.
+    Gives the lock's descriptor: a process that inherits it holds the lock too, until it ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -118,7 +119,7 @@ def locked(folder: Path, work: str, *, wait: float = 0.0) -> Iterator[None]:
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()}, {work}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)  # lets go of the lock
 

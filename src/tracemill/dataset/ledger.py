@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.dataset.assign import Values, strata
 from tracemill.dataset.history import DIGEST_BYTES
+from tracemill.dataset.id_list import IdList
 from tracemill.dataset.shards import Shard
 from tracemill.dataset.split import Groups
 
@@ -40,7 +41,7 @@ class Ledger:
     ``people`` are the digests of their users, where anybody said anything of consent.
     """
 
-    ids: list[bytes] = field(default_factory=list)
+    ids: IdList = field(default_factory=IdList)
     bases: list[int] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
     selected: bytearray = field(default_factory=bytearray)
@@ -48,7 +49,7 @@ class Ledger:
     duplicate: bytearray = field(default_factory=bytearray)
     compared: bytearray = field(default_factory=bytearray)
     tasks: dict[bytes, list[TrialPlace]] = field(default_factory=dict)
-    attached: list[bytes] = field(default_factory=list)
+    attached: IdList = field(default_factory=IdList)
     times: array[int] = field(default_factory=lambda: array("q"))
     drawn_by: array[int] = field(default_factory=lambda: array("q"))
     people: set[bytes] = field(default_factory=set)
@@ -67,6 +68,11 @@ class Ledger:
         for raw in sorted([*self.ids, *self.attached, *map(id_bytes, others), *consents]):
             whole.update(id_text(raw).encode() + b"\n")
         return whole.hexdigest()
+
+    @property
+    def newest(self) -> int:
+        """The time of the newest interaction, in microseconds since the epoch; 0 where there is none."""
+        return max(self.times, default=0)
 
     def add_drawn_by(self, time: int, values: Values) -> None:
         """Note of the interaction added last what splits may be drawn by: its time, and what it is stratified by."""
@@ -137,6 +143,7 @@ def read_ledger(all_shards: Sequence[Shard]) -> Ledger:
             if row.task is not None:
                 place = TrialPlace(number, row.score, shard.number, row.offset, row.length)
                 ledger.tasks.setdefault(row.task, []).append(place)
+    ledger.groups.close()
     ledger.superseded = bytearray(len(ledger.ids))
     ledger.duplicate = bytearray(len(ledger.ids))
     ledger.compared = bytearray(len(ledger.ids))

@@ -1,13 +1,14 @@
-"""The last stage of a build: drafts sorted by id become the files of a version, and every record gets its fate.
+"""Drafts sorted by id become rows, and what was noted of a record becomes its fate: the last stage of a build.
 
 Drafts with one id are one example. Those of one split are merged into one row that names all their sources; where a
-content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on.
+content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on. Here one range
+of ids is worked on; :mod:`tracemill.dataset.assemble` makes the ranges and puts together what comes of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,119 +17,100 @@ from typing import Any
 import msgspec
 
 from tracemill.core.examples import (
-    DatasetFile,
     Example,
     Fate,
     PreferenceExample,
     TrajectoryPreference,
 )
 from tracemill.core.ids import id_bytes, id_text
-from tracemill.core.steps import Progress
 from tracemill.dataset.augmented import TRAIN
 from tracemill.dataset.files import WholeFile
-from tracemill.dataset.ledger import REPEATS, Ledger
-from tracemill.dataset.pairs import uncompared
+from tracemill.dataset.ledger import REPEATS
+from tracemill.dataset.lookup import Standing
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.seen import Seen
-from tracemill.dataset.shards import Draft, Shard, decode_draft
-from tracemill.dataset.sort import RunWriter, grouped, merge_runs
+from tracemill.dataset.select import Columns
+from tracemill.dataset.shards import Draft, decode_draft
+from tracemill.dataset.sort import Entry, RunWriter, grouped
 from tracemill.dataset.split import precedence
-from tracemill.dataset.weights import Weights
+from tracemill.dataset.weights import Sums, Weights
 
-BOTH_SIDES = 3
-FATES = "fates.jsonl"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
 _encode_json = msgspec.json.Encoder().encode
-_REPORT_EVERY = 1000
 
 
 @dataclass
 class Merged:
-    """What the merge counted and wrote."""
+    """What the merge of one range counted and wrote. ``rows`` is keyed by split and type, ``opposed`` are runs.
 
-    files: list[DatasetFile] = field(default_factory=list)
-    examples: dict[str, Counter[str]] = field(default_factory=dict)
+    ``weights`` are the sums of the weights of its rows, by the file they go to.
+    """
+
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
     drops: Counter[str] = field(default_factory=Counter)
-    changes: Counter[str] = field(default_factory=Counter)
-    contradictions: Counter[str] = field(default_factory=Counter)
-    records: int = 0
-    notes: list[str] = field(default_factory=list)
+    fates: list[Path] = field(default_factory=list)
+    opposed: list[Path] = field(default_factory=list)
     augmented: int = 0
+    weights: dict[str, Sums] = field(default_factory=dict)
 
 
 @dataclass
 class Merge:
-    """One run of the stage. ``output`` is the folder of the version to be, ``work`` takes what does not fit in memory.
-
-    ``consents`` are the ids of the consent records that were looked at: they have a fate too.
-    """
+    """The merge of one range of example ids. Rows are written to ``<stem>.<split>-<type>.jsonl`` in ``work``."""
 
     work: Path
-    output: Path
-    ledger: Ledger
-    shards: Sequence[Shard]
+    stem: str
+    ledger: Standing
     recipe: Recipe
-    unmatched: dict[str, str]
-    progress: Progress | None
-    consents: Sequence[bytes] = ()
+    seen: Seen
     merged: Merged = field(default_factory=Merged)
 
-    def run(self, runs: Sequence[Path]) -> Merged:
-        """Write all rows and all fates."""
+    def run(self, entries: Iterable[Entry]) -> Merged:
+        """Write the rows of sorted drafts, and notes of what became of the records they were made of."""
         self._weights = Weights(self.recipe, self.ledger)
-        fates = RunWriter(self.work, "fates")
+        fates = RunWriter(self.work, f"{self.stem}.fates")
+        opposed = RunWriter(self.work, f"{self.stem}.opposed")
         with ExitStack() as files:
-            written = self._rows(runs, fates, files)
-        self.merged.files.extend(self._weights.balance(self.output, [file.describe() for file in written]))
-        self.merged.notes.extend(self._weights.notes())
-        self._note_records(fates)
-        self._fates(fates.close())
+            written = self._rows(entries, fates, opposed, files)
+        self.merged.rows = {name: file.rows for name, file in written.items()}
+        self.merged.fates, self.merged.opposed = fates.close(), opposed.close()
+        self.merged.weights = self._weights.sums
         return self.merged
 
     # -- rows
 
-    def _rows(self, runs: Sequence[Path], fates: RunWriter, open_files: ExitStack) -> list[WholeFile]:
+    def _rows(
+        self, entries: Iterable[Entry], fates: RunWriter, opposed: RunWriter, open_files: ExitStack
+    ) -> dict[tuple[str, str], WholeFile]:
         files: dict[tuple[str, str], WholeFile] = {}
         rank = precedence(self.recipe.split)
-        seen = Seen(self.recipe.features, self.ledger, self.shards)
-        sides: dict[bytes, int] = {}
-        done = 0
-        for key, payloads in grouped(merge_runs(runs, self.work, "drafts")):
+        for key, payloads in grouped(entries):
             by_split = self._by_split([decode_draft(payload) for payload in payloads], fates)
             if not by_split:
                 continue
             split = min(by_split, key=rank.__getitem__)
             drafts = by_split.pop(split)
-            if seen:
-                drafts = [seen.completed(draft) for draft in drafts]
+            if self.seen:
+                drafts = [self.seen.completed(draft) for draft in drafts]
             sources, line = _combine(drafts)
             self._count_duplicates(drafts, by_split, fates)
             tag = drafts[0].type
             file = files.get((split, tag))
             if file is None:
-                file = open_files.enter_context(WholeFile(self.output / f"{split}-{tag}.jsonl"))
-                files[split, tag] = file
+                path = self.work / rows_file(self.stem, split, tag)
+                file = files[split, tag] = open_files.enter_context(WholeFile(path, sync=False))
             if self._weights.active:
                 numbers = {self.ledger.number(owner) for draft in drafts for owner in draft.owners}
-                line = self._weights.weigh(file.path.name, line, numbers)
+                line = self._weights.weigh(version_file(split, tag), line, numbers)
             file.write_line(line)
-            self.merged.examples.setdefault(split, Counter())[tag] += 1
             self.merged.augmented += all(draft.augmented for draft in drafts)
             for source in sources:
                 fates.add(id_bytes(source), _encode(["example", id_text(key), split]))
-            if (opposed := drafts[0].opposed) is not None:
-                before = sides.get(opposed, 0)
-                sides[opposed] = before | drafts[0].side
-                if sides[opposed] == BOTH_SIDES != before:
-                    self.merged.contradictions[tag] += 1
-            done += 1
-            if self.progress is not None and done % _REPORT_EVERY == 0:
-                self.progress("write examples", done, None)
-        if self.progress is not None:
-            self.progress("write examples", done, done)
-        return list(files.values())
+            if drafts[0].opposed is not None:
+                opposed.add(drafts[0].opposed, _encode([tag, drafts[0].side]))
+        return files
 
     def _by_split(self, drafts: list[Draft], fates: RunWriter) -> dict[str, list[Draft]]:
         """The drafts that stand, by split. Those fall that a later call repeats, of duplicate patterns, and of no split."""
@@ -166,47 +148,75 @@ class Merge:
                     record = self.ledger.ids[self.ledger.number(owner)]
                     fates.add(record, _encode(["left_out", draft.signal, "duplicate_across_splits"]))
 
-    # -- fates
 
-    def _note_records(self, fates: RunWriter) -> None:
-        """Give every record that was read an entry, whether or not anything was made of it."""
-        trials = uncompared(self.ledger)
-        number = 0
-        for shard in self.shards:
-            for row in shard.columns():
-                left_out = dict(row.left_out)
-                if number in trials:
-                    left_out["trials"] = trials[number]
-                if row.turn and "regenerations" in self.recipe.signals and not self.ledger.compared[number]:
-                    left_out["regenerations"] = "not_answered_again"
-                fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
-                if row.dropped is None and self.ledger.split(number) is None:
-                    fates.add(id_bytes(row.id), _encode(["undrawn"]))
-                for record_id in row.attached:
-                    fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
-                for record_id in row.executed:
-                    fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
-                self.merged.changes.update(
-                    reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes
-                )
-                number += 1
-        for record_id, reason in self.unmatched.items():
-            fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
-        for raw in self.consents:
-            fates.add(raw, _encode(["consent"]))
+def rows_file(stem: str, split: str, tag: str) -> str:
+    """The name of the file that a range's rows of a split and type are written to."""
+    return f"{stem}.{version_file(split, tag)}"
 
-    def _fates(self, runs: Sequence[Path]) -> None:
-        with WholeFile(self.output / FATES) as file:
-            for key, payloads in grouped(merge_runs(runs, self.work, "fates")):
-                fate = _fate(id_text(key), [_decode(payload) for payload in payloads])
-                file.write_line(_encode_json(fate))
-                if fate.dropped is not None:
-                    self.merged.drops[fate.dropped] += 1
-                self.merged.drops.update(f"{signal}.{reason}" for signal, reason in fate.left_out.items())
-                if self.progress is not None and file.rows % _REPORT_EVERY == 0:
-                    self.progress("write fates", file.rows, None)
-        self.merged.records = file.rows
-        self.merged.files.append(file.describe())
+
+def version_file(split: str, tag: str) -> str:
+    """The name of the file of a version that holds the rows of a split and type."""
+    return f"{split}-{tag}.jsonl"
+
+
+def note_records(
+    rows: Iterable[Columns],
+    first: int,
+    ledger: Standing,
+    recipe: Recipe,
+    uncompared: Mapping[int, str],
+    fates: RunWriter,
+) -> Counter[str]:
+    """Give every record of a shard an entry, whether or not anything was made of it; gives how many steps changed.
+
+    ``first`` is the number of the shard's first interaction. ``uncompared`` says by number why a trial is in no pair.
+    """
+    changes: Counter[str] = Counter()
+    for number, row in enumerate(rows, first):
+        left_out = dict(row.left_out)
+        if number in uncompared:
+            left_out["trials"] = uncompared[number]
+        if row.turn and "regenerations" in recipe.signals and not ledger.compared[number]:
+            left_out["regenerations"] = "not_answered_again"
+        fates.add(id_bytes(row.id), _encode(["interaction", row.dropped, left_out]))
+        if row.dropped is None and ledger.split(number) is None:
+            fates.add(id_bytes(row.id), _encode(["undrawn"]))
+        for record_id in row.attached:
+            fates.add(id_bytes(record_id), _encode(["attached", "feedback"]))
+        for record_id in row.executed:
+            fates.add(id_bytes(record_id), _encode(["attached", "execution"]))
+        changes.update(reason if reason.startswith("privacy.") else f"steps.{reason}" for reason in row.changes)
+    return changes
+
+
+def note_others(unmatched: Mapping[str, str], consents: Iterable[bytes], fates: RunWriter) -> None:
+    """Give every record that matched nothing an entry with the reason, and every consent that was looked at one."""
+    for record_id, reason in unmatched.items():
+        fates.add(id_bytes(record_id), _encode(["unmatched", reason]))
+    for raw in consents:
+        fates.add(raw, _encode(["consent"]))
+
+
+def write_fates(entries: Iterable[Entry], file: WholeFile) -> Counter[str]:
+    """Write the fates of sorted notes, one line a record; gives what was dropped, by stage and reason."""
+    drops: Counter[str] = Counter()
+    for key, payloads in grouped(entries):
+        fate = _fate(id_text(key), [_decode(payload) for payload in payloads])
+        file.write_line(_encode_json(fate))
+        if fate.dropped is not None:
+            drops[fate.dropped] += 1
+        drops.update(f"{signal}.{reason}" for signal, reason in fate.left_out.items())
+    return drops
+
+
+def count_contradictions(entries: Iterable[Entry]) -> Counter[str]:
+    """How many contents of each type have examples on both sides."""
+    found: Counter[str] = Counter()
+    for _, payloads in grouped(entries):
+        noted = [_decode(payload) for payload in payloads]
+        if len({side for _, side in noted}) > 1:
+            found[noted[0][0]] += 1
+    return found
 
 
 def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:

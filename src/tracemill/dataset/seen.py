@@ -14,7 +14,7 @@ import msgspec
 from tracemill.core.examples import FeatureValue, PreferenceExample, TrajectoryPreference
 from tracemill.core.ids import id_bytes
 from tracemill.dataset.features import of_all
-from tracemill.dataset.ledger import Ledger
+from tracemill.dataset.lookup import Standing
 from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.shards import Draft, Shard
 
@@ -25,7 +25,7 @@ _DAY = 24 * 60 * 60 * 1_000_000
 class Seen:
     """What is known of the conversation and the user of every interaction once all of them are read."""
 
-    def __init__(self, names: Sequence[str], ledger: Ledger, all_shards: Sequence[Shard]) -> None:
+    def __init__(self, names: Sequence[str], ledger: Standing, all_shards: Sequence[Shard]) -> None:
         self._names = [name for name in names if of_all(name)]
         self._ledger = ledger
         self._total = 0

@@ -29,14 +29,17 @@ from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.rows import encode_line
 from tracemill.dataset.select import Columns, Selected, select
 from tracemill.dataset.signals.trials import Trial
+from tracemill.dataset.site import Site
 from tracemill.dataset.sort import RunWriter
+from tracemill.dataset.texts import Pattern, TextWriter
 from tracemill.feedback.attach import Attached, Attachments
 from tracemill.feedback.executions import BATCH
 from tracemill.privacy.consent import Consents, digest_of
 from tracemill.store.base import Filter, Store
 
 SHARD_PLACES = 2000
-"""Places of the store's order that one shard covers."""
+"""Places of the store's order that one shard covers at least."""
+MOST_SHARDS = 10_000
 _LENGTH = struct.Struct("<Q")
 
 
@@ -57,14 +60,6 @@ class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     side: int
     line: bytes
     augmented: bool = False
-
-
-class Pattern(msgspec.Struct, array_like=True, frozen=True):
-    """What duplicates are found by: the place in the shard of an interaction, the score to choose by, the text."""
-
-    place: int
-    score: float
-    text: str
 
 
 class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
@@ -109,7 +104,6 @@ def compared(whole: Interaction) -> Interaction:
 _encode = msgspec.msgpack.Encoder().encode
 _columns_decoder = msgspec.msgpack.Decoder(Columns)
 _trial_decoder = msgspec.msgpack.Decoder(StoredTrial)
-_pattern_decoder = msgspec.msgpack.Decoder(Pattern)
 _draft_decoder = msgspec.msgpack.Decoder(Draft)
 
 
@@ -146,7 +140,7 @@ class _Files:
     runs: RunWriter
     columns: WholeFile
     trials: WholeFile
-    patterns: WholeFile
+    texts: TextWriter
     turns: RunWriter
     bodies: WholeFile
 
@@ -156,13 +150,15 @@ class Shard:
 
     def __init__(self, work: Path, number: int, up_to: int) -> None:
         self.work, self.number = work, number
-        self.after = number * SHARD_PLACES
-        self.up_to = min(self.after + SHARD_PLACES, up_to)
+        places = shard_places(up_to)
+        self.after = number * places
+        self.up_to = min(self.after + places, up_to)
         self.stem = f"shard-{number:06d}"
         self.columns_path = work / f"{self.stem}.columns"
         self.trials_path = work / f"{self.stem}.trials"
         self.patterns_path = work / f"{self.stem}.patterns"
         self.bodies_path = work / f"{self.stem}.bodies"
+        self.narrow_path = work / f"{self.stem}.narrow"
 
     def runs(self) -> list[Path]:
         """The runs of drafts it left."""
@@ -175,10 +171,6 @@ class Shard:
     def columns(self) -> Iterator[Columns]:
         """The columns of its interactions, in stored order."""
         yield from map(_columns_decoder.decode, _entries(self.columns_path))
-
-    def patterns(self) -> Iterator[Pattern]:
-        """What duplicates are found by, in stored order; only for a recipe that looks for them."""
-        yield from map(_pattern_decoder.decode, _entries(self.patterns_path))
 
     def complete(self, store: Store) -> bool:
         """Whether an earlier run finished it and everything it was made of is still stored."""
@@ -210,10 +202,10 @@ class Shard:
         with WholeFile(self.columns_path) as columns:
             with (
                 WholeFile(self.trials_path) as trials,
-                WholeFile(self.patterns_path) as patterns,
+                TextWriter(self.patterns_path, self.narrow_path) as texts,
                 WholeFile(self.bodies_path) as bodies,
             ):
-                files = _Files(runs, columns, trials, patterns, turns, bodies)
+                files = _Files(runs, columns, trials, texts, turns, bodies)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
                     self._read_one(place, record, attached, recipe, held, store, files, redactor)
             runs.close()
@@ -247,7 +239,7 @@ class Shard:
             row = msgspec.structs.replace(row, offset=files.trials.bytes, length=len(stored))
             files.trials.write(stored)
         if selected.pattern is not None:
-            _write_entry(files.patterns, _encode(Pattern(place, *selected.pattern)))
+            files.texts.add(Pattern(place, *selected.pattern))
         if selected.turn is not None and selected.answered is not None:
             body = zlib.compress(encode(compared(selected.answered)), level=1)
             place_of_body = files.bodies.bytes, len(body)
@@ -271,6 +263,15 @@ class Shard:
             return _trial_decoder.decode(file.read(length)).trial()
 
 
+def read_shard(site: Site, number: int) -> None:
+    """Read one shard through the recipe: the part of a build that workers do.
+
+    ``site.inputs`` are the attachments and what people consented to.
+    """
+    attachments, held = site.inputs
+    Shard(site.work, number, site.watermark).read(site.store, site.recipe, attachments, held, site.redactor)
+
+
 def _joined(store: Store, where: Filter, attachments: Attachments) -> Iterator[tuple[Interaction, Attached]]:
     """The interactions that pass a filter, in stored order, each with what is attached to it."""
     records = iter(store.scan(where))
@@ -292,6 +293,11 @@ def _entries(path: Path) -> Iterator[bytes]:
             yield file.read(length)
 
 
+def shard_places(watermark: int) -> int:
+    """How many places one shard of a build covers: more of them where there would be more shards than :data:`MOST_SHARDS`."""
+    return SHARD_PLACES * max(1, -(-watermark // (SHARD_PLACES * MOST_SHARDS)))
+
+
 def shards(work: Path, watermark: int) -> list[Shard]:
     """Every shard of a store up to a watermark."""
-    return [Shard(work, number, watermark) for number in range(-(-watermark // SHARD_PLACES))]
+    return [Shard(work, number, watermark) for number in range(-(-watermark // shard_places(watermark)))]

@@ -1,13 +1,15 @@
 """Sorting more than memory holds: runs that are sorted one by one, then merged.
 
 An entry is a key of 16 bytes and a payload. Runs are files of entries; memory holds one run while it fills, and one entry
-a run while they are merged.
+a run while they are merged. A run ends with some of its keys and where they stand, so that a range of keys can be read out
+of it: ranges of all runs together (:func:`ranges`) can be sorted apart, by several workers.
 """
 
 from __future__ import annotations
 
 import heapq
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -25,7 +27,12 @@ FAN_IN = 128
 _ENTRY_BYTES = 180
 """What an entry takes in memory beside its payload."""
 Entry: TypeAlias = tuple[bytes, bytes]
+INDEX_EVERY = 16 * 1024
+"""Bytes of entries after which a run's index names the next key."""
 _HEADER = struct.Struct("<16sQ")
+_PLACE = struct.Struct("<16sQ")
+_FOOTER = struct.Struct("<Q8s")
+_MAGIC = b"tmrun 1\n"
 
 
 class RunWriter:
@@ -59,23 +66,87 @@ class RunWriter:
 
 
 def _write_run(path: Path, entries: Iterable[Entry], *, sync: bool = False) -> None:
+    index: list[bytes] = []
+    due = 0
     with WholeFile(path, sync=sync) as file:
         for key, payload in entries:
+            if file.bytes >= due:
+                index.append(_PLACE.pack(key, file.bytes))
+                due = file.bytes + INDEX_EVERY
             file.write(_HEADER.pack(key, len(payload)))
             file.write(payload)
+        end = file.bytes
+        file.write(b"".join(index))
+        file.write(_FOOTER.pack(end, _MAGIC))
 
 
-def read_run(path: Path) -> Iterator[Entry]:
-    """The entries of one run. Raises DatasetError when it is cut off."""
+def _cut_off(path: Path) -> DatasetError:
+    return DatasetError(f"{path.name} is cut off", hint="Remove the building folder and build again.")
+
+
+def run_index(path: Path) -> tuple[list[tuple[bytes, int]], int]:
+    """Some keys of a run with the places of their entries, and where the entries end. Raises DatasetError on damage."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if size < _FOOTER.size:
+            raise _cut_off(path)
+        file.seek(size - _FOOTER.size)
+        end, magic = _FOOTER.unpack(file.read(_FOOTER.size))
+        length = size - _FOOTER.size - end
+        if magic != _MAGIC or length < 0 or length % _PLACE.size:
+            raise _cut_off(path)
+        file.seek(end)
+        return list(_PLACE.iter_unpack(file.read(length))), end
+
+
+def read_run(path: Path, low: bytes = b"", high: bytes | None = None) -> Iterator[Entry]:
+    """The entries of one run, or those with keys from ``low`` (inclusive) up to ``high``. Raises DatasetError on damage."""
+    index, end = run_index(path)
+    at = max(0, bisect_left(index, (low, -1)) - 1)
     with path.open("rb", buffering=128 * 1024) as file:
-        while header := file.read(_HEADER.size):
+        place = index[at][1] if index else end
+        file.seek(place)
+        while place < end:
+            header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
-                raise DatasetError(f"{path.name} is cut off", hint="Remove the building folder and build again.")
+                raise _cut_off(path)
             key, length = _HEADER.unpack(header)
+            if high is not None and key >= high:
+                return
             payload = file.read(length)
-            if len(payload) < length:
-                raise DatasetError(f"{path.name} is cut off", hint="Remove the building folder and build again.")
-            yield key, payload
+            place += _HEADER.size + length
+            if len(payload) < length or place > end:
+                raise _cut_off(path)
+            if key >= low:
+                yield key, payload
+
+
+def ranges(runs: Sequence[Path], size: int) -> list[tuple[bytes, bytes | None]]:
+    """Ranges of keys that together hold everything, each about ``size`` bytes of entries of all runs; at least one.
+
+    A single key's entries are never parted, however many there are.
+    """
+    weights: list[tuple[bytes, int]] = []
+    for path in runs:
+        index, end = run_index(path)
+        places = [place for _, place in index] + [end]
+        weights.extend((key, after - place) for (key, place), after in zip(index, places[1:], strict=True))
+    weights.sort()
+    bounds: list[bytes] = []
+    gathered = 0
+    for key, weight in weights:
+        if gathered >= size and (not bounds or key > bounds[-1]):
+            bounds.append(key)
+            gathered = 0
+        gathered += weight
+    return list(zip([b"", *bounds], [*bounds, None], strict=True))
+
+
+def sorted_range(runs: Sequence[Path], low: bytes, high: bytes | None) -> list[Entry]:
+    """All entries of all runs in a range of keys, sorted, in memory."""
+    entries = [entry for path in runs for entry in read_run(path, low, high)]
+    entries.sort()
+    return entries
 
 
 def merge_runs(runs: Sequence[Path], folder: Path, stem: str, *, fan_in: int = FAN_IN) -> Iterator[Entry]:

@@ -46,6 +46,10 @@ class Groups:
             self.join(number, self._by_key.setdefault(key, number))
         return number
 
+    def close(self) -> None:
+        """Forget what records share: none is added after this, groups may still be joined."""
+        self._by_key = {}
+
     def root(self, number: int) -> int:
         """The number that stands for the record's group."""
         parents = self._parents

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 
 from tracemill.core.codec import encode_plain
 from tracemill.core.messages import role, text, tool_calls
@@ -48,24 +48,38 @@ class Boilerplate:
     def count(self, content: str) -> None:
         """Count one document; a line that it repeats counts once."""
         self._documents += 1
-        self._counts.update({_line(line) for line in _long_lines(content)})
+        self._counts.update(line_digests(content))
 
     def without(self, content: str) -> str:
         """A document without its boilerplate; the whole of it where that is more than half of its words.
 
         So copies of one text never vanish, however many there are.
         """
-        enough = max(self.least, self.share * self._documents)
-        shared = {line for line in _long_lines(content) if self._counts[_line(line)] >= enough}
-        if not shared:
-            return content
-        kept = "\n".join(line for line in content.splitlines() if line not in shared)
-        return kept if 2 * len(words(kept)) >= len(words(content)) else content
+        enough = least_count(self._documents, self.share, self.least)
+        return without_lines(content, {line for line in line_digests(content) if self._counts[line] >= enough})
 
 
-def _long_lines(content: str) -> Iterable[str]:
-    return (line for line in content.splitlines() if len(words(line)) >= SHORTEST_BOILERPLATE)
+def least_count(documents: int, share: float, least: int = 20) -> float:
+    """In how many of some documents a line must stand to be boilerplate."""
+    return max(least, share * documents)
 
 
-def _line(line: str) -> bytes:
-    return hashlib.blake2b(" ".join(words(line)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def line_digests(content: str) -> set[bytes]:
+    """Eight bytes for each of a document's lines that are long enough to be boilerplate: those of its words."""
+    return {_line(found) for line in content.splitlines() if len(found := words(line)) >= SHORTEST_BOILERPLATE}
+
+
+def without_lines(content: str, shared: Set[bytes]) -> str:
+    """A document without the lines of some digests; the whole of it where they make more than half of its words."""
+    if not shared:
+        return content
+    lines = [(line, words(line)) for line in content.splitlines()]
+    kept = [(line, found) for line, found in lines if len(found) < SHORTEST_BOILERPLATE or _line(found) not in shared]
+    if len(kept) == len(lines):
+        return content
+    enough = 2 * sum(len(found) for _, found in kept) >= sum(len(found) for _, found in lines)
+    return "\n".join(line for line, _ in kept) if enough else content
+
+
+def _line(found: Sequence[str]) -> bytes:
+    return hashlib.blake2b(" ".join(found).encode("utf-8", "surrogatepass"), digest_size=8).digest()

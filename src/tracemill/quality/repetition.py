@@ -41,6 +41,9 @@ def repetition(found: Sequence[str], limits: Mapping[int, float], run: int, most
         if len(found) < size or (size > 2 and again < 2):
             continue
         grams = Counter(zip(*(found[start:] for start in range(size)), strict=False))
+        frequent = [times * sum(map(len, gram)) for gram, times in grams.items() if times > 2]
+        if max(frequent, default=0) <= limit * total:
+            continue
         gram, times = max(grams.items(), key=lambda pair: (pair[1] * sum(map(len, pair[0])), pair[0]))
         share = times * sum(map(len, gram)) / total if times > 2 else 0.0
         if share > limit:

@@ -266,7 +266,9 @@ class Workspace:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
         chosen = self._taken(recipe or default_recipe())
         redactor = self.redacting.of_recipe(chosen)
-        built = build(self.store, chosen, self.dataset_root, redactor=redactor, progress=progress)
+        built = build(
+            self.store, chosen, self.dataset_root, redactor=redactor, settings=self.settings, progress=progress
+        )
         add_patterns(self.store, built.version, chosen, progress)
         return built
 
@@ -281,7 +283,7 @@ class Workspace:
     @cached_property
     def proposing(self) -> Proposing:
         """Proposals, approvals and rollbacks of dataset versions."""
-        return Proposing(self.store, self.dataset_root, self.audit)
+        return Proposing(self.store, self.dataset_root, self.audit, self.settings)
 
     def propose_dataset(
         self, recipe: Recipe | None = None, *, actor: str = "", progress: Progress | None = None

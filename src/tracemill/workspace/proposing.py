@@ -15,6 +15,7 @@ import msgspec
 
 from tracemill.core.errors import ProposalError
 from tracemill.core.ids import now
+from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import build
 from tracemill.dataset.diff import Changes, OnRow, compare
@@ -47,8 +48,8 @@ class Proposed:
 class Proposing:
     """Decisions about the versions of one workspace."""
 
-    def __init__(self, store: Store, root: Path, audit: Audit) -> None:
-        self._store, self._root, self._audit = store, root, audit
+    def __init__(self, store: Store, root: Path, audit: Audit, settings: Settings | None = None) -> None:
+        self._store, self._root, self._audit, self._settings = store, root, audit, settings
 
     def propose(
         self, recipe: Recipe, *, actor: str, redactor: Redacts | None = None, progress: Progress | None = None
@@ -58,7 +59,15 @@ class Proposing:
         A version of the same records and recipe that is there already is proposed again, be it one that was refused. Raises
         ProposalError when it is the current one, and as :func:`tracemill.dataset.build.build`.
         """
-        built = build(self._store, recipe, self._root, redactor=redactor, proposed_by=actor, progress=progress)
+        built = build(
+            self._store,
+            recipe,
+            self._root,
+            redactor=redactor,
+            proposed_by=actor,
+            settings=self._settings,
+            progress=progress,
+        )
         version = built.version
         base = self._base(version)
         if not built.new:
