@@ -103,6 +103,8 @@ def _standing(all_shards: Sequence[Shard], ledger: Ledger) -> list[TextFiles]:
 
 def _files(all_shards: Sequence[Shard], ledger: Ledger, compared: bytes) -> list[TextFiles]:
     """The texts of every shard; ``compared`` says by number which."""
+    if not all_shards:
+        return []
     ends = [*ledger.bases[1:], len(ledger.ids)]
     return [
         TextFiles(shard.patterns_path, shard.narrow_path, base, compared[base:end])
