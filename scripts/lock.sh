@@ -13,4 +13,4 @@ pin() { # $1: extras, $2: file
     } >"$2"
 }
 pin "" requirements.lock "running tracemill"
-pin "[archive,dev,peers,postgres,privacy,quality,server]" requirements-dev.lock "its tests"
+pin "[archive,dev,peers,postgres,privacy,quality,scale,server,tfrecord,tokens]" requirements-dev.lock "its tests"
