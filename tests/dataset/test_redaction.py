@@ -199,6 +199,24 @@ def test_trials_of_one_task_can_be_compared(opened: Open) -> None:
     assert task_scope(turn(3)) is None
 
 
+def test_answers_given_again_are_read_again_redacted(opened: Open) -> None:
+    """The stage that looks at whole conversations reads its records from the store once more."""
+    workspace = opened()
+    first = turn(1, conversation_id="c", turn=1)
+    later = msgspec.structs.replace(turn(2, answer="Welcome, Orla", conversation_id="c", turn=1), time=now())
+    marks = [
+        Feedback(**base(3), interaction_id=first.id, kind="thumbs_down"),
+        Feedback(**base(4), interaction_id=later.id, kind="thumbs_up"),
+    ]
+    workspace.store.append([first, later, *marks])
+    made = recipe(redaction="standard", signals=("regenerations", "rephrases"))
+    version = workspace.build_dataset(made).version
+    (example,) = rows(version)
+    assert isinstance(example, PreferenceExample)
+    assert example.chosen[0]["content"].startswith("Welcome, ")
+    assert hits(version.path, NEEDLES) == []
+
+
 def test_a_call_that_repeats_another_is_known_though_it_was_redacted_otherwise(opened: Open) -> None:
     """The later call holds a profile, by which a name is known that the earlier one only mentions."""
     workspace = opened()

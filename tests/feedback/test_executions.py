@@ -16,6 +16,7 @@ from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rules import ClearReasoning, MinimumQuality, SoundText, judge_quality
 from tracemill.feedback.attach import attach
 from tracemill.feedback.executions import find_executions
+from tracemill.workspace import Workspace
 
 TRACE = "ab" * 16
 ROOT = Interaction(
@@ -154,3 +155,14 @@ def test_a_recipe_that_does_not_look_at_them_does_not_read_them(tmp_path: Path) 
     assert build_version(store, recipe, tmp_path).path == first.path
     assert first.manifest.records_read == 1
     store.close()
+
+
+def test_what_was_archived_is_found_as_well(tmp_path: Path) -> None:
+    with Workspace.open(tmp_path / "w") as workspace:
+        workspace.store.append([interaction("t", ASKED, success=True), step("s1", "t", index=1), CHOICE])
+        workspace.store.append([step("inner", parent_id=record_id("s1"), index=2)])
+        assert workspace.archive(days_old=0).records == 4
+        workspace.store.append([step("late", "t", index=3)])
+        execution = find_executions(workspace.store).of(workspace.store, [record_id("t")])[record_id("t")]
+    assert [one.id for one in execution.steps] == [record_id(name) for name in ("s1", "inner", "late")]
+    assert [one.id for one in execution.decisions] == [record_id("d")]

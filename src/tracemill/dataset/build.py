@@ -156,7 +156,7 @@ class _Build:
         new = version is None
         if version is None:
             read = [one.id for one in consents if not one.erased]
-            version = self._write(crew, ledger, parts, unmatched, read, digest, resumed, attachments)
+            version = self._write(crew, ledger, parts, unmatched, read, digest, resumed)
         self._clean_up()
         return Built(version, new)
 
@@ -231,14 +231,13 @@ class _Build:
         consents: Sequence[bytes],
         digest: str,
         resumed: int,
-        attachments: Attachments,
     ) -> Version:
         output = self.work / _OUTPUT
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         make_pairs(self.work, ledger, parts, self.recipe, self.progress)
         if self.recipe.reads_conversations():
-            make_turns(self.work, ledger, parts, self.recipe, self.store, attachments, self.redactor, self.progress)
+            make_turns(self.work, ledger, parts, self.recipe, self.progress)
         drawn = draw_splits(ledger, self.recipe)
         merged = Assembly(crew, self.work, output, ledger, parts, self.recipe, unmatched, self.progress, consents).run()
         manifest = Manifest(

@@ -69,7 +69,8 @@ class Columns(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 class Selected:
     """What became of one interaction: columns, examples with their signal, and the trial where it is one.
 
-    ``turn`` is what is compared within its conversation, where the recipe does so.
+    ``turn`` is what is compared within its conversation, where the recipe does so, and ``answered`` the interaction as the
+    steps left it.
     ``pattern`` is the score and the text by which duplicates are found, where the recipe looks for them.
 
     ``whole`` marks the examples that are made of a whole trajectory, and fall when a later call repeats it.
@@ -80,6 +81,7 @@ class Selected:
     trial: Trial | None = None
     pattern: tuple[float, str] | None = None
     turn: Turn | None = None
+    answered: Interaction | None = None
 
 
 def select(
@@ -97,16 +99,9 @@ def select(
     prepared = prepare(interaction, attached, recipe, get, redactor)
     current, changes = prepared.interaction, prepared.changes
     if prepared.dropped is not None:
-        facts = facts_of(interaction, current, attached, recipe.scales, prepared.step)
-        dropped = Columns(
-            id=interaction.id,
-            attached=ids,
-            executed=executed,
-            dropped=prepared.dropped,
-            changes=changes,
-            facts=facts,
-        )
-        return Selected(dropped)
+        facts, why = facts_of(interaction, current, attached, recipe.scales, prepared.step), prepared.dropped
+        left = Columns(id=interaction.id, attached=ids, executed=executed, dropped=why, changes=changes, facts=facts)
+        return Selected(left)
     attached, get = prepared.attached, prepared.get
     selected = Selected(Columns(id=interaction.id, attached=ids))
     left_out = _signals(current, attached, recipe, get, selected)
@@ -121,18 +116,10 @@ def select(
         ]
         trial = None if trial is None else replace(trial, features=observed.features)
     selected.trial = trial
-    if recipe.reads_conversations():
-        turn = turn_of(current, attached, recipe)
-        if isinstance(turn, Turn):
-            selected.turn = turn
-        elif "regenerations" in recipe.signals:
-            left_out["regenerations"] = turn
-    duplicates = recipe.duplicates()
-    scored = duplicates is not None or recipe.novelty() is not None
-    if scored or recipe.splitting.near_duplicates:
-        score = judge_quality(current, attached).score if scored else None
-        content = document(trajectory(current), results=duplicates is not None and duplicates.tool_results)
-        selected.pattern = (0.5 if score is None else score), content
+    turn = _turn(current, attached, recipe, left_out)
+    if turn is not None:
+        selected.turn, selected.answered = msgspec.structs.replace(turn, features=observed.features), current
+    selected.pattern = _pattern(current, attached, recipe)
     selected.columns = Columns(
         id=interaction.id,
         attached=ids,
@@ -142,7 +129,7 @@ def select(
         groups=observed.groups,
         # which call repeats which shows in what was said, not in what became of the same name in two of them
         spine=b"".join(spine(current if redactor is None else interaction)),
-        turn=selected.turn is not None,
+        turn=turn is not None,
         task=None if trial is None else content_digest("task", current.platform, current.task_id),
         score=0.0 if trial is None else trial.score,
         time=microseconds(interaction.time),
@@ -151,6 +138,27 @@ def select(
         facts=facts_of(interaction, current, attached, recipe.scales),
     )
     return selected
+
+
+def _turn(interaction: Interaction, attached: Attached, recipe: Recipe, left_out: dict[str, str]) -> Turn | None:
+    """The interaction as a turn of its conversation, where the recipe looks at those; else the reason is noted."""
+    turn = turn_of(interaction, attached, recipe) if recipe.reads_conversations() else None
+    if turn is None or isinstance(turn, Turn):
+        return turn
+    if "regenerations" in recipe.signals:
+        left_out["regenerations"] = turn
+    return None
+
+
+def _pattern(interaction: Interaction, attached: Attached, recipe: Recipe) -> tuple[float, str] | None:
+    """The score and the text by which duplicates are found, where the recipe looks for them."""
+    duplicates = recipe.duplicates()
+    scored = duplicates is not None or recipe.novelty() is not None
+    if not scored and not recipe.splitting.near_duplicates:
+        return None
+    score = judge_quality(interaction, attached).score if scored else None
+    content = document(trajectory(interaction), results=duplicates is not None and duplicates.tool_results)
+    return (0.5 if score is None else score), content
 
 
 @dataclass(frozen=True, slots=True)

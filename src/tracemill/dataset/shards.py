@@ -10,6 +10,7 @@ stored: what was erased in between must not live on in a version.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -73,21 +74,31 @@ class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
 
     @classmethod
     def of(cls, trial: Trial) -> StoredTrial:
-        whole = trial.interaction
-        kept = Interaction(
-            **{name: getattr(whole, name) for name in ("id", "time", "schema_version", "producer", "sequence")},
-            platform=whole.platform,
-            task_id=whole.task_id,
-            messages=whole.messages,
-            response=whole.response,
-            tools=whole.tools,
+        return cls(
+            encode(compared(trial.interaction)),
+            trial.score,
+            trial.score_sources,
+            trial.confidence,
+            trial.human,
+            trial.features,
         )
-        return cls(encode(kept), trial.score, trial.score_sources, trial.confidence, trial.human, trial.features)
 
     def trial(self) -> Trial:
         interaction = decode(self.interaction)
         assert isinstance(interaction, Interaction)
         return Trial(interaction, self.score, self.score_sources, self.confidence, self.human, self.features)
+
+
+def compared(whole: Interaction) -> Interaction:
+    """An interaction without what no comparison looks at."""
+    return Interaction(
+        **{name: getattr(whole, name) for name in ("id", "time", "schema_version", "producer", "sequence")},
+        platform=whole.platform,
+        task_id=whole.task_id,
+        messages=whole.messages,
+        response=whole.response,
+        tools=whole.tools,
+    )
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -131,6 +142,7 @@ class _Files:
     trials: WholeFile
     texts: TextWriter
     turns: RunWriter
+    bodies: WholeFile
 
 
 class Shard:
@@ -145,6 +157,7 @@ class Shard:
         self.columns_path = work / f"{self.stem}.columns"
         self.trials_path = work / f"{self.stem}.trials"
         self.patterns_path = work / f"{self.stem}.patterns"
+        self.bodies_path = work / f"{self.stem}.bodies"
         self.narrow_path = work / f"{self.stem}.narrow"
 
     def runs(self) -> list[Path]:
@@ -187,8 +200,12 @@ class Shard:
         turns = RunWriter(self.work, f"{self.stem}-turns", sync=True)
         where = recipe.source.filter(after=self.after, up_to=self.up_to)
         with WholeFile(self.columns_path) as columns:
-            with WholeFile(self.trials_path) as trials, TextWriter(self.patterns_path, self.narrow_path) as texts:
-                files = _Files(runs, columns, trials, texts, turns)
+            with (
+                WholeFile(self.trials_path) as trials,
+                TextWriter(self.patterns_path, self.narrow_path) as texts,
+                WholeFile(self.bodies_path) as bodies,
+            ):
+                files = _Files(runs, columns, trials, texts, turns, bodies)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
                     self._read_one(place, record, attached, recipe, held, store, files, redactor)
             runs.close()
@@ -223,10 +240,21 @@ class Shard:
             files.trials.write(stored)
         if selected.pattern is not None:
             files.texts.add(Pattern(place, *selected.pattern))
-        if selected.turn is not None:
-            turn = msgspec.structs.replace(selected.turn, owner=(self.number, place))
+        if selected.turn is not None and selected.answered is not None:
+            body = zlib.compress(encode(compared(selected.answered)), level=1)
+            place_of_body = files.bodies.bytes, len(body)
+            files.bodies.write(body)
+            turn = msgspec.structs.replace(selected.turn, owner=(self.number, place), body=place_of_body)
             files.turns.add(turn.conversation, _encode(turn))
         _write_entry(files.columns, _encode(row))
+
+    def body(self, offset: int, length: int) -> Interaction:
+        """An answered call it met, as the recipe's steps left it, by its place in the file of bodies."""
+        with self.bodies_path.open("rb") as file:
+            file.seek(offset)
+            interaction = decode(zlib.decompress(file.read(length)))
+        assert isinstance(interaction, Interaction)
+        return interaction
 
     def trial(self, offset: int, length: int) -> Trial:
         """A trial it met, by its place in the file of trials."""

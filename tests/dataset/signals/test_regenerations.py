@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from tracemill.dataset.signals.regenerations import (
 )
 from tracemill.dataset.steps import WithoutFields
 from tracemill.feedback.attach import attach
+from tracemill.workspace import Workspace
 
 RECIPE = Recipe(name="again", signals=("regenerations",))
 ASK = [says("user", "Name a river.")]
@@ -206,14 +208,16 @@ def test_a_build_names_every_record_it_used_and_gives_others_a_reason(tmp_path: 
 def test_what_it_went_on_with_is_a_source_too(tmp_path: Path) -> None:
     on = went_on("Oslo.")
     store = open_store(tmp_path, [FIRST, SECOND, on])
-    (example,) = build_version(store, RECIPE, tmp_path).examples()
+    recipe = msgspec.structs.replace(RECIPE, features=("characters",))
+    (example,) = build_version(store, recipe, tmp_path).examples()
+    assert example.features == {"characters": len("Name a river.Oslo.")}  # of the better side
     assert example.sources == sorted([FIRST.id, SECOND.id, on.id])
     assert (example.signal, example.confidence) == ("regenerated_kept", 0.7)
     store.close()
 
 
 def test_what_a_step_changed_stays_changed(tmp_path: Path) -> None:
-    """The messages are read from the store again, and must not come back as they were."""
+    """The comparison comes after the steps, and must not bring back what they took out."""
     records = [
         answered(name, answer, minutes=at, messages=[{**ASK[0], "secret": "x"}])
         for at, (name, answer) in enumerate((("a", "Oslo."), ("b", "Glomma.")))
@@ -252,3 +256,21 @@ def test_a_call_that_sends_the_history_along_is_left_to_the_messages() -> None:
     second = answered("b", "Press reset.", minutes=1, messages=[*ROUTER, first.response, *ROUTER_AGAIN])
     turns = [turn_of(one, attach(list_store([])).of(one.id), RECIPE) for one in (first, second)]
     assert list(asked_again([turn for turn in turns if isinstance(turn, Turn)])) == []
+
+
+def test_what_a_policy_redacts_does_not_come_back(tmp_path: Path) -> None:
+    ask = [says("user", "I am ada.lovelace@example.org: name a river for me please.")]
+    records = [
+        answered("a", "Oslo, ada.lovelace@example.org.", minutes=0, messages=ask),
+        answered("b", "Glomma.", minutes=1, messages=ask),
+    ]
+    with Workspace.open(tmp_path / "w") as workspace:
+        workspace.store.append(records)
+        recipe = msgspec.structs.replace(RECIPE, redaction="standard", signals=("regenerations", "rephrases"))
+        version = workspace.build_dataset(recipe).version
+        (example,) = version.examples()
+    assert isinstance(example, PreferenceExample)
+    assert example.chosen == [says("assistant", "Glomma.")]
+    files = [path for path in version.path.iterdir() if path.is_file()]
+    assert files
+    assert not [path for path in files if b"lovelace@" in path.read_bytes()]

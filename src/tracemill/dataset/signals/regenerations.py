@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from tracemill.core.examples import PreferenceExample
+from tracemill.core.examples import FeatureValue, PreferenceExample
 from tracemill.core.ids import microseconds
 from tracemill.core.messages import role, text
 from tracemill.core.records import Interaction
@@ -63,7 +63,8 @@ class Turn(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
     ``conversation`` is its key; ``spine`` as in Columns; ``prompt`` counts the messages before the answer. ``passed`` is
     what the validations say (None where they say nothing, or both), ``verdict`` what the labels say (1, -1 or 0).
-    ``asks`` says that the answer is itself a question, or calls tools. ``owner`` is the shard and the place in it.
+    ``asks`` says that the answer is itself a question, or calls tools. ``owner`` is the shard and the place in it,
+    ``body`` where its messages lie in the shard's file. ``features`` are those a recipe asks for.
     """
 
     conversation: bytes
@@ -79,6 +80,8 @@ class Turn(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     asks: bool = False
     sources: list[str] = []
     owner: tuple[int, int] = (0, 0)
+    body: tuple[int, int] = (0, 0)
+    features: dict[str, FeatureValue] = {}
 
     @property
     def history(self) -> bytes:
