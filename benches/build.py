@@ -134,6 +134,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     """One row of the table."""
     store = folder / str(count)
     fill(store, count)
+    load = os.getloadavg()[0]
     found, watched, _ = run([sys.executable, "-m", "benches.build", "--one", str(store)])
     compare = found.get("compare texts", 0.0)
     merge = found.get("write examples", 0.0)
@@ -147,10 +148,12 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
         "duplicates": compare,
         "rows written": merge,
         "fates": found.get("write fates", 0.0),
+        "documents": found.get("describe examples", 0.0),
         "export": found["whole"] - found["build"],
         "interactions/s": count / found["whole"],
         "peak resident MiB": watched.resident / MIB,
         "peak proportional MiB": watched.proportional / MIB,
+        "load before": load,
     }
 
 
@@ -170,6 +173,7 @@ def peer(folder: Path, count: int, python: str) -> dict[str, Any]:
     for file in files:
         file.close()
     command = [python, "-m", "benches.build_datatrove", str(work), str(workers)]
+    load = os.getloadavg()[0]
     found, watched, seconds = run(command, {**os.environ, "PYTHONPATH": str(Path.cwd())})
     shutil.rmtree(work)
     return {
@@ -182,10 +186,12 @@ def peer(folder: Path, count: int, python: str) -> dict[str, Any]:
         "duplicates": found["duplicates"],
         "rows written": 0.0,
         "fates": None,
+        "documents": None,
         "export": None,
         "interactions/s": count / seconds,
         "peak resident MiB": watched.resident / MIB,
         "peak proportional MiB": watched.proportional / MIB,
+        "load before": load,
     }
 
 
@@ -202,9 +208,12 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
         if row["by"] == "datatrove":
             nearest = ours[min(ours, key=lambda count: abs(count - row["interactions"]))]
             ratio = nearest["interactions/s"] / row["interactions/s"]
+            spent = (
+                row["processor seconds"] / row["interactions"] * nearest["interactions"] / nearest["processor seconds"]
+            )
             found.append(
-                f"tracemill does {ratio:.1f} times the conversations a second of datatrove "
-                f"({nearest['interactions']:,} against {row['interactions']:,} of them)."
+                f"tracemill does {ratio:.1f} times the conversations a second of datatrove, with 1/{spent:.1f} of the "
+                f"processor time ({nearest['interactions']:,} against {row['interactions']:,} of them)."
             )
     return found
 
@@ -230,6 +239,7 @@ def main() -> None:
 NOTES = (
     "Conversations of about 4.4 KB each, of which some are planted to be left out; see `benches/conversations.py`.",
     "seconds is from the open store to the checked OpenAI chat file, the other columns are its stages.",
+    "load before is the machine's load average of one minute: with others at work, seconds are many times what they are alone.",
     "Memory is that of the process and its workers together; pages that they share are counted once a process as resident.",
 )
 

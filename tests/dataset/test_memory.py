@@ -13,7 +13,7 @@ import pytest
 SMALL, LARGE = 2_000, 20_000
 MESSAGES = 4_300
 """Bytes of the messages of one conversation: what must not be held."""
-NARROW = 1_200
+NARROW = 1_500
 """Bytes that ids, digests, groups and scores of one may take."""
 
 
@@ -26,6 +26,7 @@ def peaks(count: int, folder: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 @pytest.mark.timeout(300)
 def test_memory_does_not_grow_with_what_is_said(tmp_path: Path) -> None:
     small, large = peaks(SMALL, tmp_path / "small"), peaks(LARGE, tmp_path / "large")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,9 @@ class Assembly:
         """Have every record that was read noted, whether or not anything was made of it."""
         reasons = uncompared(self.ledger)
         noted = []
-        for shard, base in zip(self.shards, self.ledger.bases, strict=True):
-            until = self.ledger.bases[shard.number + 1 :][:1] or [len(self.ledger.ids)]
-            own = {number: reasons[number] for number in range(base, until[0]) if number in reasons}
+        numbers = pairwise([*self.ledger.bases, len(self.ledger.ids)])
+        for shard, (base, end) in zip(self.shards, numbers, strict=True):
+            own = {number: reasons[number] for number in range(base, end) if number in reasons}
             noted.append(_Noted(shard.number, own))
         for _, changes in self.crew.run(note_shard, noted):
             self.assembled.changes.update(changes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from tracemill.core.errors import RecipeError
@@ -103,10 +104,7 @@ def _standing(all_shards: Sequence[Shard], ledger: Ledger) -> list[TextFiles]:
 
 def _files(all_shards: Sequence[Shard], ledger: Ledger, compared: bytes) -> list[TextFiles]:
     """The texts of every shard; ``compared`` says by number which."""
-    if not all_shards:
-        return []
-    ends = [*ledger.bases[1:], len(ledger.ids)]
     return [
         TextFiles(shard.patterns_path, shard.narrow_path, base, compared[base:end])
-        for shard, base, end in zip(all_shards, ledger.bases, ends, strict=True)
+        for shard, (base, end) in zip(all_shards, pairwise([*ledger.bases, len(ledger.ids)]), strict=True)
     ]
