@@ -62,7 +62,7 @@ class Erasing:
         self._current = ""
         self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
         self._log = log
-        self.eraser = Eraser(store, path, self._places(), self._find, log, signer)
+        self.eraser = Eraser(store, path, self._places(), self._find, log, signer, redacting.link)
 
     def _places(self) -> list[Place]:
         """Sources before what is made of them, so that nothing is made of them again behind the back of the erasure."""
