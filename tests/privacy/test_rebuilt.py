@@ -1,0 +1,74 @@
+"""What is built in the place of a version that lost its rows obeys what holds at that moment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.dataset.support import says
+from tracemill.core.ids import new_id, now
+from tracemill.core.records import Interaction
+from tracemill.core.settings import load_settings
+from tracemill.dataset.recipe import Recipe, parse_recipe
+from tracemill.dataset.version import PATTERNS
+from tracemill.workspace import Workspace
+
+
+def opened(path: Path, **more: Any) -> Workspace:
+    return Workspace.open(path, settings=load_settings({"workspace": str(path), **more}, environment={}))
+
+
+def turn(workspace: Workspace, name: str, days: int = 1) -> Interaction:
+    return Interaction(
+        id=new_id(), time=now() - timedelta(days=days), sequence=0, schema_version=1, producer="p",
+        conversation_id=f"talk of {name}", user=workspace.person(name), success=True,
+        messages=[says("user", f"{name} asks")], response=says("assistant", f"{name} is told"),
+    )  # fmt: skip
+
+
+STRICTER: list[dict[str, Any]] = [{"consent_defaults": {"train": "denied"}}, {"retention": {"*": {"train_days": 30}}}]
+
+
+@pytest.mark.parametrize("stricter", STRICTER, ids=["consent", "retention"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_settings_that_became_stricter_hold(tmp_path: Path, stricter: dict[str, Any], killed: bool) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann"), turn(workspace, "bob", days=50)])
+        assert workspace.build_dataset(Recipe(name="d", signals=("supervised",))).version.count() == 2
+    with opened(tmp_path, **stricter) as workspace:
+        receipt = workspace.erase("user", "ann")
+        version = workspace.dataset("d")
+        assert (version.reference, version.count()) == ("d@v2", 0)
+        if killed:  # before the old version named the new one
+            stone = tmp_path / "datasets" / "d" / "v1" / "tombstone.json"
+            plain = msgspec.json.decode(stone.read_bytes())
+            del plain["replaced_by"]
+            stone.write_bytes(msgspec.json.encode(plain))
+            workspace.maintain()
+        assert workspace.rebuilt(receipt) == {"d@v1": "d@v2"}
+
+
+def test_a_package_has_its_tool_patterns_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann"), turn(workspace, "bob")])
+        built = workspace.build_dataset(parse_recipe({"name": "tools", "package": "tool_selection"}))
+        assert (built.version.path / PATTERNS).exists()
+        workspace.erase("user", "ann")
+        version = workspace.dataset("tools")
+        assert version.reference == "tools@v2"
+        assert (version.path / PATTERNS).exists()
+
+
+def test_an_export_of_a_dataset_whose_name_begins_alike_is_left_to_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann"), turn(workspace, "bob")])
+        for name in ("d", "d-v1-trl"):
+            workspace.build_dataset(Recipe(name=name, signals=("supervised",)))
+        workspace.export("d-v1-trl", "trl-sft")
+        workspace.erase("user", "ann")
+    made = sorted(path.name for path in (tmp_path / "exports").iterdir())
+    assert made == ["d-v1-trl-v1-trl-sft", "d-v1-trl-v2-trl-sft"]
