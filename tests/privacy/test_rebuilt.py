@@ -14,8 +14,9 @@ from tracemill.core.ids import new_id, now
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
 from tracemill.dataset.recipe import Recipe, parse_recipe
-from tracemill.dataset.version import PATTERNS
-from tracemill.workspace import Workspace
+from tracemill.dataset.version import CERTIFICATE, PATTERNS
+from tracemill.insight.mining import mine
+from tracemill.workspace import Workspace, mining
 
 
 def opened(path: Path, **more: Any) -> Workspace:
@@ -72,3 +73,33 @@ def test_an_export_of_a_dataset_whose_name_begins_alike_is_left_to_it(tmp_path: 
         workspace.erase("user", "ann")
     made = sorted(path.name for path in (tmp_path / "exports").iterdir())
     assert made == ["d-v1-trl-v1-trl-sft", "d-v1-trl-v2-trl-sft"]
+
+
+def test_what_was_said_of_rows_goes_with_them_whatever_a_kill_left(tmp_path: Path) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann"), turn(workspace, "bob")])
+        path = workspace.build_dataset(parse_recipe({"name": "tools", "package": "tool_selection"})).version.path
+        said = (path / PATTERNS).read_bytes()
+        workspace.erase("user", "ann")
+        for name in (PATTERNS, CERTIFICATE):  # as if the erasure had been killed before it came to these
+            (path / name).write_bytes(said)
+        workspace.erase("user", "bob")
+    assert not (path / PATTERNS).exists()
+    assert not (path / CERTIFICATE).exists()
+
+
+def test_patterns_are_not_added_to_what_was_erased_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = parse_recipe({"name": "tools", "package": "tool_selection"})
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann")])
+
+        def mined_slowly(*arguments: Any, **named: Any) -> Any:
+            found = mine(*arguments, **named)
+            monkeypatch.undo()
+            workspace.erase("user", "ann")
+            return found
+
+        monkeypatch.setattr(mining, "mine", mined_slowly)
+        built = workspace.build_dataset(recipe)
+    assert (built.version.path / "tombstone.json").exists()
+    assert not (built.version.path / PATTERNS).exists()

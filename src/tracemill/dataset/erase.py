@@ -75,7 +75,7 @@ class VersionsPlace:
         for path in version_folders(folder):
             version = open_version(path)
             if (stone := version.tombstone) is not None:
-                if any((path / file.path).exists() for file in version.listed()):
+                if any((path / name).exists() for name in _going(version)):
                     yield version, stone.records  # a kill came between the tombstone and the end of its rows
                 continue
             try:
@@ -92,11 +92,14 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
     rows = version.count()
     if version.tombstone is None:
         write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
-    for file in version.listed():
-        (version.path / file.path).unlink(missing_ok=True)
-    (version.path / PATTERNS).unlink(missing_ok=True)
-    (version.path / CERTIFICATE).unlink(missing_ok=True)  # of what is there no more
+    for name in _going(version):
+        (version.path / name).unlink(missing_ok=True)
     return rows
+
+
+def _going(version: Version) -> list[str]:
+    """What goes with a version's rows: all its manifest names, and what was said of the rows beside it."""
+    return [*(file.path for file in version.listed()), PATTERNS, CERTIFICATE]
 
 
 def write_tombstone(folder: Path, stone: Tombstone) -> None:
