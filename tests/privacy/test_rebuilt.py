@@ -88,6 +88,20 @@ def test_what_was_said_of_rows_goes_with_them_whatever_a_kill_left(tmp_path: Pat
     assert not (path / CERTIFICATE).exists()
 
 
+def test_a_kill_while_it_is_certified_damages_no_version(tmp_path: Path) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann")])
+        version = workspace.build_dataset(Recipe(name="d", signals=("supervised",))).version
+        draft = version.path / f".{CERTIFICATE}.draft"
+        draft.write_bytes(b"{")
+        assert version.verify() == []
+        workspace.certifying.certify("d", actor="test")
+        assert not draft.exists()
+        draft.write_bytes(b"{")
+        workspace.erase("user", "ann")
+        assert not draft.exists()
+
+
 def test_patterns_are_not_added_to_what_was_erased_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = parse_recipe({"name": "tools", "package": "tool_selection"})
     with opened(tmp_path) as workspace:

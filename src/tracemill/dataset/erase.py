@@ -20,7 +20,7 @@ from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
 from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import CERTIFICATE, PATTERNS, TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.version import BESIDE, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
@@ -99,7 +99,7 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
 
 def _going(version: Version) -> list[str]:
     """What goes with a version's rows: all its manifest names, and what was said of the rows beside it."""
-    return [*(file.path for file in version.listed()), PATTERNS, CERTIFICATE]
+    return [*(file.path for file in version.listed()), *BESIDE]
 
 
 def write_tombstone(folder: Path, stone: Tombstone) -> None:
