@@ -21,6 +21,7 @@ from tracemill.store.base import Filter
 from tracemill.store.keeping import run_archive
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.erasing import Erasing
+from tracemill.workspace.judging import forget
 
 LOG = "archive.log"
 _AT_ONCE = 1000
@@ -83,6 +84,7 @@ def expire(store: TieredStore, holds: list[LegalHold], link: Callable[[str], str
             old += going
         for start in range(0, len(old), _AT_ONCE):
             expired[platform] += store.erase(old[start : start + _AT_ONCE])
+            forget(Path(store.settings.workspace), old[start : start + _AT_ONCE])
     return dict(expired), held
 
 
