@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.dataset.support import says
+from tests.privacy.scanning import hits
 from tracemill.core.ids import new_id, now
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
-from tracemill.dataset.recipe import Recipe, parse_recipe
+from tracemill.dataset.recipe import Recipe, Source, parse_recipe
 from tracemill.dataset.version import CERTIFICATE, PATTERNS
 from tracemill.insight.mining import mine
 from tracemill.workspace import Workspace, mining
@@ -117,3 +119,17 @@ def test_patterns_are_not_added_to_what_was_erased_meanwhile(tmp_path: Path, mon
         built = workspace.build_dataset(recipe)
     assert (built.version.path / "tombstone.json").exists()
     assert not (built.version.path / PATTERNS).exists()
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_an_export_whose_version_was_removed_goes(tmp_path: Path, anew: bool) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn(workspace, "ann"), turn(workspace, "bob")])
+        recipe = Recipe(name="d", signals=("supervised",))
+        workspace.build_dataset(recipe)
+        workspace.export("d", "trl-sft")
+        rmtree(tmp_path / "datasets" / "d")
+        if anew:  # under the same number, without her
+            workspace.build_dataset(msgspec.structs.replace(recipe, source=Source(conversation_id="talk of bob")))
+        workspace.erase("user", "ann")
+    assert hits(tmp_path / "exports", {"hers": b"ann asks"}) == []

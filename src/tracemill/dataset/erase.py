@@ -19,8 +19,8 @@ from tracemill.core.erasure import Touched
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
-from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import BESIDE, TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.files import locked, sha256_of, write_whole
+from tracemill.dataset.version import BESIDE, MANIFEST, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
@@ -108,7 +108,7 @@ def write_tombstone(folder: Path, stone: Tombstone) -> None:
 
 
 class ExportsPlace:
-    """Exports of versions that were tombstoned: in the workspace, and wherever else ``places`` says one was written."""
+    """Exports of versions that were tombstoned or are gone: in the workspace, and wherever else ``places`` says one is."""
 
     name = "exports"
 
@@ -163,10 +163,17 @@ class ExportsPlace:
             except (OSError, msgspec.MsgspecError):
                 continue
             version = self._datasets / manifest.dataset / manifest.version
-            if (version / TOMBSTONE).exists() and any(
-                (folder / Path(file.path).name).exists() for file in manifest.files
-            ):
+            gone = (version / TOMBSTONE).exists() or not _is_of(version, manifest)
+            if gone and any((folder / Path(file.path).name).exists() for file in manifest.files):
                 yield folder, manifest
+
+
+def _is_of(version: Path, manifest: ExportManifest) -> bool:
+    """Whether an export is of the version that lies there now. Of one that was removed nobody can say whom it is made of."""
+    try:
+        return sha256_of(version / MANIFEST) == manifest.manifest_sha256
+    except OSError:
+        return False
 
 
 def _rows_without_manifest(folder: Path) -> list[Path]:
