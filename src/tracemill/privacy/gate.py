@@ -106,8 +106,8 @@ class RedactionGate:
             return None
         if "\x00" in text:
             return None
-        new = self.redactor.text(text).text
-        return new.encode() if _OF_WHOM.findall(new) == _OF_WHOM.findall(text) else None
+        clean = self.redactor.text(text).text
+        return clean.encode() if _OF_WHOM.findall(clean) == _OF_WHOM.findall(text) else None
 
     def same(self, known: bytes, new: bytes) -> bool:
         """See :class:`tracemill.store.gate.Gate`."""
