@@ -223,7 +223,8 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     """One row of all drafts of one content in one split: its sources and line."""
     if len(drafts) == 1:
         return drafts[0].sources, drafts[0].line
-    examples = sorted((decode_line(draft.line) for draft in drafts), key=_recorded_first)
+    by_line = sorted(draft.line for draft in drafts)  # of two that are alike in what follows, not the one stored first
+    examples = sorted(map(decode_line, by_line), key=_recorded_first)
     combined = msgspec.structs.replace(
         examples[0],
         sources=sorted({source for example in examples for source in example.sources}),

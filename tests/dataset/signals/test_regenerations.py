@@ -274,3 +274,17 @@ def test_what_a_policy_redacts_does_not_come_back(tmp_path: Path) -> None:
     files = [path for path in version.path.iterdir() if path.is_file()]
     assert files
     assert not [path for path in files if b"lovelace@" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(("better", "worse"), [("a", "b"), ("b", "a")])
+def test_two_signals_that_give_one_preference_do_so_in_any_order(tmp_path: Path, better: str, worse: str) -> None:
+    recipe = Recipe(name="again", signals=("trials", "regenerations"), trial_score="success")
+    records: list[AnyRecord] = [
+        answered(better, "Glomma.", minutes=5, task_id="t", success=True),
+        answered(worse, "Oslo.", minutes=1, task_id="t", success=False),
+    ]
+    one = build_version(list_store(records), recipe, tmp_path / "one")
+    other = build_version(list_store(records[::-1]), recipe, tmp_path / "other")
+    assert one.count() == 1
+    assert list(one.examples()) == list(other.examples())
+    assert one.manifest_sha256 == other.manifest_sha256
