@@ -235,10 +235,14 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     return combined.sources, encode_line(combined)
 
 
-def _recorded_first(example: Example) -> tuple[bool, list[str], str]:
-    """What was recorded before what was made of something else; the same content is one row, and that is its kind."""
-    mark = example.augmented
-    return mark is not None, example.sources, "" if mark is None else mark.source + mark.operation
+def _recorded_first(example: Example) -> tuple[bool, bool, list[tuple[str, str]], list[str], str]:
+    """What was recorded before what was made of something else; the same content is one row, and that is its kind.
+
+    Of preferences the one with the first pair, as their scores and what is left of them are that pair's.
+    """
+    mark, pairs = example.augmented, sorted(_pairs([example]))
+    source = "" if mark is None else mark.source + mark.operation
+    return mark is not None, not pairs, pairs, example.sources, source
 
 
 def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
