@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataset.support import feedback, interaction, list_store, open_store, record_id, says, validation
+from tests.dataset.support import calls, feedback, interaction, list_store, open_store, record_id, says, validation
 from tracemill.core.examples import LabelledExample, PreferenceExample
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.dataset.build import build_version
@@ -288,3 +288,14 @@ def test_two_signals_that_give_one_preference_do_so_in_any_order(tmp_path: Path,
     assert one.count() == 1
     assert list(one.examples()) == list(other.examples())
     assert one.manifest_sha256 == other.manifest_sha256
+
+
+def test_the_same_call_under_another_id_is_no_other_answer(tmp_path: Path) -> None:
+    """A provider draws the ids of calls at random."""
+    records: list[AnyRecord] = [
+        interaction(name, ASK, minutes=minutes, conversation_id="c", response=calls("search", '{"q": 1}', name))
+        for name, minutes in (("a", 1), ("b", 5))
+    ]
+    version = build_version(list_store(records), RECIPE, tmp_path)
+    assert version.count() == 0
+    assert {fate.left_out.get("regenerations") for fate in version.fates()} == {"not_answered_again"}
