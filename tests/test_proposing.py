@@ -85,6 +85,31 @@ def test_a_rollback_holds_until_there_is_a_new_version(workspace: Workspace) -> 
     assert all(version.verify() == [] for version in workspace.datasets())
 
 
+def test_a_build_that_is_killed_leaves_what_was_current(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.build_dataset(RECIPE)
+    more(workspace, 20)
+    workspace.build_dataset(RECIPE)
+    workspace.proposing.rollback("d", "v1", actor="ann")
+    more(workspace, 21)
+    renamed = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "version":
+            assert workspace.dataset("d").reference == "d@v1"
+            raise KeyboardInterrupt
+        return renamed(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            workspace.build_dataset(RECIPE)
+    assert workspace.dataset("d").reference == "d@v1"
+    waiting = workspace.propose_dataset(RECIPE, actor="ann").version
+    assert (waiting.reference, workspace.dataset("d").reference) == ("d@v3", "d@v1")
+    workspace.proposing.approve("d@v3", actor="bob")
+    assert workspace.dataset("d").reference == "d@v3"
+
+
 def test_a_rollback_that_cannot_be(workspace: Workspace) -> None:
     workspace.build_dataset(RECIPE)
     more(workspace, 20)

@@ -306,17 +306,17 @@ class _Build:
         """Note how the new version stands, before anybody can see it: a proposal must at no moment look like the current one.
 
         A kill between this and the renaming leaves a note of a version that is not there, which stands for nothing and is
-        overwritten by the next build.
+        overwritten by the next build: the current version is still the one it was.
         """
         standing = read_standing(self.folder)
         proposals = {name: proposal for name, proposal in standing.proposals.items() if name != new}
-        current = new
+        current, before = new, current_folder(self.folder, versions) or ""
         if self.proposed_by:
-            current = current_folder(self.folder, versions) or ""
+            current, before = before, ""
             proposals[new] = Proposal(
                 status="waiting", actor=self.proposed_by, proposed=now(), wanted=self.recipe.gates, base=current
             )
-        write_standing(self.folder, Standing(current=current, proposals=proposals))
+        write_standing(self.folder, Standing(current=current, before=before, proposals=proposals))
 
     def _clean_up(self) -> None:
         """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""
