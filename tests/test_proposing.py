@@ -138,6 +138,28 @@ def test_nobody_rolls_back_to_what_was_erased(workspace: Workspace) -> None:
             workspace.proposing.rollback("d", number, actor="ann")
 
 
+def test_what_is_left_after_an_erasure_may_be_a_version_of_before(workspace: Workspace) -> None:
+    workspace.build_dataset(RECIPE)
+    more(workspace, 20)
+    workspace.build_dataset(RECIPE)
+    workspace.export("d", "trl-sft")
+    receipt = workspace.erase("interaction", record_id("20"))
+    assert workspace.dataset("d").reference == "d@v1"  # the same records, the same recipe
+    assert workspace.rebuilt(receipt) == {"d@v2": "d@v1"}
+    assert workspace.export("d", "trl-sft").rows == 12
+
+
+def test_what_is_left_after_an_erasure_and_was_never_approved_is_not_current(workspace: Workspace) -> None:
+    workspace.propose_dataset(RECIPE, actor="ann")
+    more(workspace, 20)
+    workspace.build_dataset(RECIPE)
+    receipt = workspace.erase("interaction", record_id("20"))
+    assert (workspace.dataset("d").reference, workspace.rebuilt(receipt)) == ("d@v2", {"d@v2": ""})
+    assert ("dataset.not_rebuilt", "d@v2", "erasure") in actions(workspace)
+    workspace.proposing.approve("d@v1", actor="bob")
+    assert workspace.dataset("d").reference == "d@v1"
+
+
 # -- proposals
 
 

@@ -40,7 +40,7 @@ from tracemill.dataset.shards import Shard, read_shard, shards
 from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
-from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
+from tracemill.dataset.version import BUILD, MANIFEST, TOMBSTONE, Version, open_version, version_folders
 from tracemill.feedback.attach import NOTHING, Attachments, attach
 from tracemill.feedback.attached_file import on_disk
 from tracemill.feedback.executions import find_executions
@@ -157,6 +157,8 @@ class _Build:
         if version is None:
             read = [one.id for one in consents if not one.erased]
             version = self._write(crew, ledger, parts, unmatched, read, digest, resumed)
+        elif not self.proposed_by:
+            self._stand_in(version)
         self._clean_up()
         return Built(version, new)
 
@@ -317,6 +319,18 @@ class _Build:
                 status="waiting", actor=self.proposed_by, proposed=now(), wanted=self.recipe.gates, base=current
             )
         write_standing(self.folder, Standing(current=current, before=before, proposals=proposals))
+
+    def _stand_in(self, version: Version) -> None:
+        """Make a version that was there already the current one, where that has lost its rows to an erasure."""
+        standing = read_standing(self.folder)
+        current = current_folder(self.folder, [path.name for path in version_folders(self.folder)])
+        if (
+            current is None
+            or standing.is_proposed(version.path.name)
+            or not (self.folder / current / TOMBSTONE).exists()
+        ):
+            return
+        write_standing(self.folder, msgspec.structs.replace(standing, current=version.path.name, before=""))
 
     def _clean_up(self) -> None:
         """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""
