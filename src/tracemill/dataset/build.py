@@ -191,7 +191,7 @@ class _Build:
             return found
         found |= {
             entry.id: entry.reason
-            for entry in attachments.unmatched
+            for entry in (*attachments.unmatched, *attachments.of_whole)
             if not platforms or entry.platform is None or entry.platform in platforms
         }
         missing = [target for target in attachments.targets() if id_bytes(target) not in read]
