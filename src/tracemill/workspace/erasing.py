@@ -13,13 +13,14 @@ from typing import Protocol
 import msgspec
 
 from tracemill.core.erasure import ErasureRequest, Receipt, SubjectKind
-from tracemill.core.errors import TracemillError
+from tracemill.core.errors import DatasetError, TracemillError
 from tracemill.core.examples import ExportManifest, Tombstone
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.dataset.build import Built
 from tracemill.dataset.erase import EXPORT, MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
 from tracemill.dataset.recipe import Recipe, recorded_recipe
+from tracemill.dataset.standing import read_standing
 from tracemill.dataset.version import TOMBSTONE, Version, current_versions, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import export_version
@@ -168,8 +169,8 @@ class Erasing:
         built: list[str] = []
         versions = list_versions(self._datasets)
         for version, later in pairwise(versions):
-            if version.name == later.name and self._replaces(
-                later, version
+            if (
+                version.name == later.name and self._replaces(later, version) and not _proposed(later)
             ):  # a kill came before the old one named the new
                 self._note_replaced(version, later.reference, progress)
         for version in current_versions(self._datasets):
@@ -179,6 +180,8 @@ class Erasing:
             try:
                 recipe = recorded_recipe(version.manifest.recipe, version.manifest.recipe_hash)
                 made = self._builds.build_dataset(recipe, progress=progress)
+                if _proposed(made.version):
+                    raise DatasetError(f"what is left of it is {made.version.reference}, which was not approved")
             except TracemillError as error:
                 self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue
@@ -232,6 +235,11 @@ class Erasing:
             return  # nothing of the kind is left to export
         stone = msgspec.json.decode((folder / TOMBSTONE).read_bytes(), type=Tombstone)
         write_tombstone(folder, msgspec.structs.replace(stone, replaced_by=reference))
+
+
+def _proposed(version: Version) -> bool:
+    """Whether a version waits for approval, or was refused."""
+    return read_standing(version.path.parent).is_proposed(version.path.name)
 
 
 def person_hash(value: str) -> str:
