@@ -290,6 +290,35 @@ def test_erasure_takes_the_certificate_and_a_certified_version_is_given_again(wo
         workspace.certifying.certify("d@v1", actor="test")
 
 
+def test_a_certificate_that_is_put_back_after_an_erasure_does_not_hold(workspace: Workspace) -> None:
+    version = built(workspace, [turn(number) for number in range(12)])
+    workspace.certifying.certify("d", actor="test")
+    kept = (version.path / CERTIFICATE).read_bytes()
+    workspace.erase("interaction", turn(3).id)
+    (version.path / CERTIFICATE).write_bytes(kept)
+    assert any("erased" in problem for problem in workspace.certifying.certificate("d@v1")[1])
+
+
+def test_an_erasure_that_was_killed_before_the_certificate_is_taken_up_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = built(workspace, [turn(number) for number in range(12)])
+    workspace.certifying.certify("d", actor="test")
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name == CERTIFICATE:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            workspace.erase("interaction", turn(3).id)
+    workspace.erase("interaction", turn(3).id)
+    assert not (version.path / CERTIFICATE).exists()
+
+
 def test_a_share_of_nothing_is_unknown_and_of_no_hits_bounded_by_three_in_n() -> None:
     assert share("x", 0, 0).state == "unknown"
     assert share("x", 0, 2).high == 1.0

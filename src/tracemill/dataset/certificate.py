@@ -255,6 +255,8 @@ def certificate_problems(version: Version, certificate: Certificate, signer: Sig
         problems.append("the signature does not hold: it was changed after it was signed")
     if (certificate.dataset, certificate.version) != (version.name, version.path.name):
         problems.append(f"it is of {certificate.dataset}@{certificate.version}")
+    if (stone := version.tombstone) is not None:
+        problems.append(f"the version has no rows any more: records it was made of were erased ({stone.receipt})")
     if certificate.manifest_sha256 != version.manifest_sha256:
         problems.append("the manifest is not the one it was issued for")
     return problems + version.verify()

@@ -75,8 +75,9 @@ class VersionsPlace:
         for path in version_folders(folder):
             version = open_version(path)
             if (stone := version.tombstone) is not None:
-                if any((path / file.path).exists() for file in version.listed()):
-                    yield version, stone.records  # a kill came between the tombstone and the end of its rows
+                names = [*(file.path for file in version.listed()), PATTERNS, CERTIFICATE]
+                if any((path / name).exists() for name in names):
+                    yield version, stone.records  # a kill came between the tombstone and the end of all that goes
                 continue
             try:
                 with (path / version.manifest.fates).open("rb") as lines:
