@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.dataset.support import interaction, says, user
+from tests.dataset.support import feedback, interaction, says, user
 from tracemill.core.certificate import Certificate, Check
 from tracemill.core.errors import DatasetError, SourceError
 from tracemill.core.records import Interaction
@@ -192,6 +192,26 @@ def test_sources_that_are_gone_make_it_unknown(workspace: Workspace) -> None:
     found = checks(workspace.certifying.certify("d", actor="test"))
     assert found["consent.train"].state == "unknown"
     assert found["split.shared_user"].state == "unknown"
+
+
+def test_people_who_are_not_known_any_more_are_not_counted_as_many(workspace: Workspace) -> None:
+    records = [turn(number, user=user("one")) for number in range(10)]
+    built(workspace, records)
+    columns = ["platform"]
+    assert checks(workspace.certifying.certify("d", columns=columns, actor="test"))["anonymity"].state == "failed"
+    assert workspace.certifying.anonymity("d", columns, k=1).holds
+    workspace.store.erase([record.id for record in records])
+    found = checks(workspace.certifying.certify("d", columns=columns, actor="test"))
+    assert found["anonymity"].state == "unknown"
+    gone = workspace.certifying.anonymity("d", columns, k=1)
+    assert (gone.holds, gone.unresolved) == (False, 10)
+
+
+def test_who_gave_feedback_does_not_hide_whom_a_row_is_of(workspace: Workspace) -> None:
+    turns = [turn(number, user=user("one")) for number in range(6)]
+    said = [feedback(f"f{n}", f"turn {n}", kind="thumbs_up", user=user(f"rater {n}")) for n in range(6)]
+    built(workspace, [*turns, *said])
+    assert workspace.certifying.anonymity("d", ["platform"], k=2).smallest == 1
 
 
 def test_rows_that_stand_out_are_counted_by_people(workspace: Workspace) -> None:

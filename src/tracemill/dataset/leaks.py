@@ -30,8 +30,10 @@ MOST_COMPARED = 250_000
 
 
 def people_of(records: list[AnyRecord]) -> list[bytes]:
-    """Digests of the people some records name."""
-    users: list[User | None] = [getattr(record, "user", None) for record in records]
+    """Digests of the people whose interactions some records are; where none names anybody, of whom the records name."""
+    users: list[User | None] = [record.user for record in records if isinstance(record, Interaction)]
+    if not any(users):
+        users = [getattr(record, "user", None) for record in records]
     return sorted({content_digest("user", user.key_id, user.pseudonym) for user in users if user is not None})
 
 
