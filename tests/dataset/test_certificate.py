@@ -14,11 +14,13 @@ import pytest
 from tests.dataset.support import feedback, interaction, says, user
 from tracemill.core.certificate import Certificate, Check
 from tracemill.core.errors import DatasetError, SourceError
+from tracemill.core.examples import SupervisedExample
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
 from tracemill.dataset.certificate import certificate_problems, read_certificate
 from tracemill.dataset.checks import share
 from tracemill.dataset.files import sha256_of
+from tracemill.dataset.leaks import Leaks
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import BUILD, CERTIFICATE, MANIFEST, Version
 from tracemill.workspace import Workspace
@@ -371,3 +373,11 @@ def test_a_version_that_was_redacted_has_little_left_and_its_canaries_say_so(wor
     invented = built(workspace, [], redaction="standard")
     check = checks(workspace.certifying.certify(invented.reference, actor="test"))["residual.detected"]
     assert (check.state, check.detail["invented_or_kept"]["email"]) == ("passed", 1)
+
+
+def test_a_row_that_lost_one_of_its_sources_leaves_leaks_unknown() -> None:
+    leaks = Leaks()
+    one = SupervisedExample(id="1", sources=[turn(0).id, turn(1).id], signal="supervised", messages=[says("user", "q")])
+    leaks.add("train", one, [turn(0)])
+    found = {check.name: check for check in leaks.checks()}
+    assert found["split.shared_user"].state == "unknown"

@@ -54,7 +54,7 @@ class Leaks:
     def add(self, split: str, example: Example, sources: list[AnyRecord]) -> None:
         """Look at a row, given those of its sources that are stored."""
         bit = 1 << self._splits.setdefault(split, len(self._splits))
-        if not any(isinstance(record, Interaction) for record in sources):
+        if len(sources) < len(example.sources) or not any(isinstance(record, Interaction) for record in sources):
             self.unresolved += 1
         for kind, digest in _keys(example, sources):
             known = self._shared[kind]
@@ -84,7 +84,7 @@ class Leaks:
             known = self._shared[kind]
             crossing = sum(_several(mask) for mask in known.values())
             if self.unresolved:
-                reason = f"the interactions of {self.unresolved} rows are not stored any more"
+                reason = f"sources of {self.unresolved} rows are not stored any more"
                 check = share(f"split.shared_{kind}", crossing, len(known))
                 found.append(check if check.state == "failed" else unknown(check.name, reason, shared=crossing))
             elif known:
