@@ -11,14 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.dataset.support import interaction, says, user
+from tests.dataset.support import feedback, interaction, says, user
 from tracemill.core.certificate import Certificate, Check
 from tracemill.core.errors import DatasetError, SourceError
+from tracemill.core.examples import SupervisedExample
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
 from tracemill.dataset.certificate import certificate_problems, read_certificate
 from tracemill.dataset.checks import share
 from tracemill.dataset.files import sha256_of
+from tracemill.dataset.leaks import Leaks
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import BUILD, CERTIFICATE, MANIFEST, Version
 from tracemill.workspace import Workspace
@@ -194,6 +196,26 @@ def test_sources_that_are_gone_make_it_unknown(workspace: Workspace) -> None:
     assert found["split.shared_user"].state == "unknown"
 
 
+def test_people_who_are_not_known_any_more_are_not_counted_as_many(workspace: Workspace) -> None:
+    records = [turn(number, user=user("one")) for number in range(10)]
+    built(workspace, records)
+    columns = ["platform"]
+    assert checks(workspace.certifying.certify("d", columns=columns, actor="test"))["anonymity"].state == "failed"
+    assert workspace.certifying.anonymity("d", columns, k=1).holds
+    workspace.store.erase([record.id for record in records])
+    found = checks(workspace.certifying.certify("d", columns=columns, actor="test"))
+    assert found["anonymity"].state == "unknown"
+    gone = workspace.certifying.anonymity("d", columns, k=1)
+    assert (gone.holds, gone.unresolved) == (False, 10)
+
+
+def test_who_gave_feedback_does_not_hide_whom_a_row_is_of(workspace: Workspace) -> None:
+    turns = [turn(number, user=user("one")) for number in range(6)]
+    said = [feedback(f"f{n}", f"turn {n}", kind="thumbs_up", user=user(f"rater {n}")) for n in range(6)]
+    built(workspace, [*turns, *said])
+    assert workspace.certifying.anonymity("d", ["platform"], k=2).smallest == 1
+
+
 def test_rows_that_stand_out_are_counted_by_people(workspace: Workspace) -> None:
     common = [turn(number, platform="shop") for number in range(6)]
     rare = [turn(number, platform="rare", user=user("one")) for number in range(6, 16)]
@@ -290,6 +312,35 @@ def test_erasure_takes_the_certificate_and_a_certified_version_is_given_again(wo
         workspace.certifying.certify("d@v1", actor="test")
 
 
+def test_a_certificate_that_is_put_back_after_an_erasure_does_not_hold(workspace: Workspace) -> None:
+    version = built(workspace, [turn(number) for number in range(12)])
+    workspace.certifying.certify("d", actor="test")
+    kept = (version.path / CERTIFICATE).read_bytes()
+    workspace.erase("interaction", turn(3).id)
+    (version.path / CERTIFICATE).write_bytes(kept)
+    assert any("erased" in problem for problem in workspace.certifying.certificate("d@v1")[1])
+
+
+def test_an_erasure_that_was_killed_before_the_certificate_is_taken_up_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = built(workspace, [turn(number) for number in range(12)])
+    workspace.certifying.certify("d", actor="test")
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name == CERTIFICATE:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            workspace.erase("interaction", turn(3).id)
+    workspace.erase("interaction", turn(3).id)
+    assert not (version.path / CERTIFICATE).exists()
+
+
 def test_a_share_of_nothing_is_unknown_and_of_no_hits_bounded_by_three_in_n() -> None:
     assert share("x", 0, 0).state == "unknown"
     assert share("x", 0, 2).high == 1.0
@@ -322,3 +373,11 @@ def test_a_version_that_was_redacted_has_little_left_and_its_canaries_say_so(wor
     invented = built(workspace, [], redaction="standard")
     check = checks(workspace.certifying.certify(invented.reference, actor="test"))["residual.detected"]
     assert (check.state, check.detail["invented_or_kept"]["email"]) == ("passed", 1)
+
+
+def test_a_row_that_lost_one_of_its_sources_leaves_leaks_unknown() -> None:
+    leaks = Leaks()
+    one = SupervisedExample(id="1", sources=[turn(0).id, turn(1).id], signal="supervised", messages=[says("user", "q")])
+    leaks.add("train", one, [turn(0)])
+    found = {check.name: check for check in leaks.checks()}
+    assert found["split.shared_user"].state == "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,19 @@ def test_what_is_no_evaluation_set_is_refused(tmp_path: Path, name: str, content
         read_evaluation(path)
     with pytest.raises(SourceError):
         read_evaluation(tmp_path / "absent.jsonl")
+
+
+def test_letters_written_with_marks_of_their_own_are_the_same_letters() -> None:
+    told = " ".join(f"élève{number} où" for number in range(20))
+    composed, decomposed = unicodedata.normalize("NFC", told), unicodedata.normalize("NFD", told)
+    for one, other in ((composed, decomposed), (decomposed, composed)):
+        assert looked([item(one)], other).hits()["either"] == 1
+
+
+def test_what_an_assistant_thinks_is_looked_at_too() -> None:
+    thought = {**says("assistant", "done"), "reasoning_content": ROW}
+    found = EvaluationSet("set")
+    found.index([item(ROW, side="answer")])
+    row = SupervisedExample(id="1", sources=[], signal="supervised", messages=[says("user", "q"), thought])
+    look_through([row], [found])
+    assert found.hits()["either"] == 1

@@ -86,15 +86,25 @@ def test_rows_and_losses_account_for_every_example(version: Version) -> None:
 def test_exporting_again_gives_the_same_bytes_and_removes_what_is_stale(version: Version, tmp_path: Path) -> None:
     to = tmp_path / "mine"
     to.mkdir()
-    (to / "validation.jsonl").write_text("old\n")
     (to / "notes.txt").write_text("keep me")
     first = export_version(version, "trl-kto", to)
     before = {path.name: path.read_bytes() for path in to.iterdir()}
-    assert "validation.jsonl" not in before
     assert before["notes.txt"] == b"keep me"
+    (to / "validation.jsonl").write_text("of an export of more splits\n")
     again = export_version(version, "trl-kto", to)
     assert {path.name: path.read_bytes() for path in to.iterdir()} == before
     assert again == first
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "README.md", "dataset_info.json", "train-00000.parquet"])
+def test_files_that_no_export_wrote_are_neither_removed_nor_replaced(
+    version: Version, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("years of work")
+    with pytest.raises(ExportError, match=name):
+        export_version(version, "trl-kto", tmp_path / "mine")
+    assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == {name: "years of work"}
 
 
 def test_an_interrupted_export_leaves_what_was_there(version: Version, tmp_path: Path) -> None:

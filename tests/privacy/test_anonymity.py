@@ -30,6 +30,12 @@ def test_many_rows_of_one_person_hide_nobody() -> None:
     assert classes.result().holds
 
 
+def test_one_row_of_several_people_has_nobody_to_hide_among() -> None:
+    classes = Classes(("platform",), k=2)
+    classes.add(("shop",), [b"a", b"b", b"c"])
+    assert (classes.result().smallest, classes.result().below, classes.result().unique) == (1, 1, 1)
+
+
 _rows = st.lists(st.tuples(st.sampled_from("xy"), st.sampled_from([1, None, "1"]), st.sampled_from(["", "a", "b"])))
 
 

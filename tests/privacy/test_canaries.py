@@ -12,7 +12,9 @@ from tests.dataset.support import interaction, list_store, says
 from tracemill.core.messages import problems, trajectory
 from tracemill.core.records import Interaction
 from tracemill.dataset.build import build
+from tracemill.dataset.privacy_rule import PrivacyViolations
 from tracemill.dataset.recipe import Recipe
+from tracemill.dataset.residual import canary_check
 from tracemill.dataset.steps import MaximumMessages
 from tracemill.privacy.canaries import KINDS, canaries, measure
 from tracemill.privacy.detect import GROUPS
@@ -83,3 +85,16 @@ def test_a_build_measures_them_and_keeps_nothing_of_them(tmp_path: Path) -> None
     strict = Recipe(split={"train": 1.0}, canaries=4, name="strict", steps=(MaximumMessages(count=2),))
     dropped = build(list_store([turn]), strict, tmp_path).version
     assert {passed for passed, _ in dropped.manifest.canaries.values()} == {0}
+
+
+def test_a_recipe_that_makes_no_row_of_a_canary_says_nothing_of_what_would_get_through(tmp_path: Path) -> None:
+    turn = interaction("a", [says("user", "hi")], response=says("assistant", "hello"), success=True)
+    for name, more in (("other", {"signals": ("labelled",)}), ("short", {"steps": (MaximumMessages(count=2),)})):
+        recipe = Recipe(split={"train": 1.0}, canaries=4, name=name, **more)
+        manifest = build(list_store([turn]), recipe, tmp_path).version.manifest
+        assert set(manifest.canaries.values()) == {(0, 0)}
+        assert canary_check(manifest.canaries).state == "unknown"
+    strict = Recipe(split={"train": 1.0}, canaries=4, name="strict", steps=(PrivacyViolations(),))
+    kept_out = build(list_store([turn]), strict, tmp_path).version.manifest.canaries
+    assert set(kept_out.values()) == {(0, 4)}
+    assert canary_check(kept_out).state == "passed"

@@ -242,3 +242,19 @@ def test_a_limit_nobody_knows_is_the_callers_mistake() -> None:
         validator(min_exmaples=3)
     with pytest.raises(SettingError, match="max_examples"):
         validator(max_examples="many")
+
+
+def test_numbers_of_numpy_in_a_plain_list_are_numbers() -> None:
+    vectors = [[np.float32(at + n) for n in range(4)] for at in range(5)]
+    found = DataValidator({"min_embedding_dim": 4}).validate_embedding_data(
+        [f"text number {n}" for n in range(5)], vectors
+    )
+    assert "wrong_type" not in found["problem_counts"]
+    flags = DataValidator({"min_embedding_dim": 4}).validate_embedding_data(["a"], [[np.bool_(True), True]])
+    assert "wrong_type" in flags["problem_counts"]
+
+
+def test_bad_embeddings_without_a_text_make_no_text_invalid() -> None:
+    found = DataValidator().validate_embedding_data(["some text"], [[1.0, 2.0], [], [], []])
+    assert found["metrics"]["valid_samples"] == 1
+    assert found["problem_counts"]["empty_embedding"] == 3

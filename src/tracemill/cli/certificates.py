@@ -91,6 +91,7 @@ def anonymity(
                 "smallest": found.smallest,
                 "below": found.below,
                 "unique": found.unique,
+                "unresolved": found.unresolved,
                 "sizes": {str(size): number for size, number in found.sizes.items()},
             }
         )
@@ -98,7 +99,8 @@ def anonymity(
         options,
         f"By {', '.join(found.columns)} the {found.rows:,} rows make {found.classes:,} classes; the smallest has "
         f"{found.smallest:,} people. {found.below:,} rows are in classes of fewer than {found.k}: the rows are "
-        f"{'' if found.holds else 'NOT '}{found.k}-anonymous.",
+        f"{'' if found.holds else 'NOT '}{found.k}-anonymous."
+        + (f" Of {found.unresolved:,} rows a source is not stored any more." if found.unresolved else ""),
     )
     if check and not found.holds:
         raise typer.Exit(1)

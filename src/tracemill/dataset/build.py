@@ -271,9 +271,10 @@ class _Build:
         if not self.recipe.canaries:
             return {}
 
-        def through(canary: Interaction) -> list[Example]:
+        def through(canary: Interaction) -> list[Example] | None:
             selected = select(canary, NOTHING, self.recipe, lambda _: None, self.redactor)
-            return [example for _, _, example in selected.examples]
+            kept_out = (selected.columns.dropped or "").endswith(("privacy_violation", "redaction_failed"))
+            return [example for _, _, example in selected.examples] or ([] if kept_out else None)
 
         try:
             return measure(self.recipe.canaries, self.recipe.seed, through)

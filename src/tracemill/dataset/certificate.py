@@ -73,7 +73,7 @@ class _Pass:
             self.rows += 1
             self.leaks.add(split, example, records)
             self.residual.add(example)
-            self.classes.add([value_of(example, records, name) for name in self.asked.columns], people_of(records))
+            _classify(self.classes, example, records)
             self.denied += any(self.asked.held.denies(record) for record in records)
             self.unresolved += len(records) < len(example.sources)
         if trained:
@@ -166,7 +166,14 @@ def _consent(work: _Pass) -> Check:
     return unknown(name, f"sources of {work.unresolved} rows are not stored any more")
 
 
+def _classify(classes: Classes, example: Example, records: list[AnyRecord]) -> None:
+    values = [value_of(example, records, name) for name in classes.columns]
+    classes.add(values, people_of(records), resolved=len(records) == len(example.sources))
+
+
 def _anonymous(found: Anonymity) -> Check:
+    if found.unresolved and not found.below:
+        return unknown("anonymity", f"sources of {found.unresolved} rows are not stored any more", k=found.k)
     return share(
         "anonymity",
         found.below,
@@ -231,7 +238,7 @@ def anonymity(version: Version, store: Store, columns: Sequence[str], k: int) ->
         sources = store.get_many(sorted({source for example in batch for source in example.sources}))
         for example in batch:
             records = [sources[identity] for identity in example.sources if identity in sources]
-            classes.add([value_of(example, records, name) for name in columns], people_of(records))
+            _classify(classes, example, records)
     return classes.result()
 
 
@@ -255,6 +262,8 @@ def certificate_problems(version: Version, certificate: Certificate, signer: Sig
         problems.append("the signature does not hold: it was changed after it was signed")
     if (certificate.dataset, certificate.version) != (version.name, version.path.name):
         problems.append(f"it is of {certificate.dataset}@{certificate.version}")
+    if (stone := version.tombstone) is not None:
+        problems.append(f"the version has no rows any more: records it was made of were erased ({stone.receipt})")
     if certificate.manifest_sha256 != version.manifest_sha256:
         problems.append("the manifest is not the one it was issued for")
     return problems + version.verify()

@@ -12,6 +12,7 @@ Only hashes of the evaluation items are held (44 bits a run); rows stream past t
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -58,6 +59,7 @@ class EvaluationSet:
 
     def index(self, items: Iterable[Sequence[Part]]) -> None:
         """Take the items in; once."""
+        items = ([part._replace(text=_composed(part.text)) for part in texts] for texts in items)
         long: list[str] = []
         short: list[str] = []
         judged: set[int] = set()
@@ -126,10 +128,15 @@ def look_at(texts: Sequence[str], sets: Sequence[EvaluationSet]) -> None:
     """Hold texts of rows against evaluation sets. A text that several rows repeat is looked at once."""
     if not sets:
         return
-    unique = list(dict.fromkeys(texts))
+    unique = list(dict.fromkeys(map(_composed, texts)))
     long, short = shingle_sets(unique, LONG), shingle_sets(unique, SHORT)
     for one in sets:
         one.look(unique, long, short)
+
+
+def _composed(text: str) -> str:
+    """The text in Unicode's form C: a letter with its mark is one, however it was written."""
+    return unicodedata.normalize("NFC", text)  # at once where the text is so already
 
 
 def _sorted(sets: Sets) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -76,7 +76,7 @@ class VersionsPlace:
             version = open_version(path)
             if (stone := version.tombstone) is not None:
                 if any((path / name).exists() for name in _going(version)):
-                    yield version, stone.records  # a kill came between the tombstone and the end of its rows
+                    yield version, stone.records  # a kill came between the tombstone and the end of all that goes
                 continue
             try:
                 with (path / version.manifest.fates).open("rb") as lines:

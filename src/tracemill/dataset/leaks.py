@@ -30,8 +30,10 @@ MOST_COMPARED = 250_000
 
 
 def people_of(records: list[AnyRecord]) -> list[bytes]:
-    """Digests of the people some records name."""
-    users: list[User | None] = [getattr(record, "user", None) for record in records]
+    """Digests of the people whose interactions some records are; where none names anybody, of whom the records name."""
+    users: list[User | None] = [record.user for record in records if isinstance(record, Interaction)]
+    if not any(users):
+        users = [getattr(record, "user", None) for record in records]
     return sorted({content_digest("user", user.key_id, user.pseudonym) for user in users if user is not None})
 
 
@@ -52,7 +54,7 @@ class Leaks:
     def add(self, split: str, example: Example, sources: list[AnyRecord]) -> None:
         """Look at a row, given those of its sources that are stored."""
         bit = 1 << self._splits.setdefault(split, len(self._splits))
-        if not any(isinstance(record, Interaction) for record in sources):
+        if len(sources) < len(example.sources) or not any(isinstance(record, Interaction) for record in sources):
             self.unresolved += 1
         for kind, digest in _keys(example, sources):
             known = self._shared[kind]
@@ -82,7 +84,7 @@ class Leaks:
             known = self._shared[kind]
             crossing = sum(_several(mask) for mask in known.values())
             if self.unresolved:
-                reason = f"the interactions of {self.unresolved} rows are not stored any more"
+                reason = f"sources of {self.unresolved} rows are not stored any more"
                 check = share(f"split.shared_{kind}", crossing, len(known))
                 found.append(check if check.state == "failed" else unknown(check.name, reason, shared=crossing))
             elif known:

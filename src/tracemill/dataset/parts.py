@@ -18,6 +18,8 @@ _PACKAGED = frozenset(("features", "scenario", "quality_score", "execution_succe
 _ROW = frozenset(("id", "sources", "confidence", "weight", "human_validated", "tools", "rejected_tools"))
 _ABOUT = _ROW | _PACKAGED | _SCORES | _NAMES | _COUNTS
 """Fields that say something about a row and are no part of its content."""
+_THOUGHT = ("reasoning_content", "reasoning", "thinking", "refusal")
+"""Fields of messages that are text too: chat templates write the first three out, and a trainer learns them."""
 
 
 class Part(NamedTuple):
@@ -48,6 +50,7 @@ def message_parts(messages: Sequence[Message]) -> Iterator[Part]:
         side: Literal["prompt", "answer"] = "answer" if role(message) == "assistant" else "prompt"
         if content := text(message):
             yield Part(side, content)
+        yield from (Part(side, value) for name in _THOUGHT if isinstance(value := message.get(name), str) and value)
         for call in tool_calls(message):
             yield Part("answer", call.arguments if isinstance(call.arguments, str) else _shown(call.arguments))
 

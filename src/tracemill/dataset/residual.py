@@ -100,6 +100,8 @@ def canary_check(measured: Mapping[str, tuple[int, int]]) -> Check:
     name = "residual.canaries"
     if not measured:
         return unknown(name, "the recipe sends no canaries")
+    if not any(planted for _, planted in measured.values()):
+        return unknown(name, "the recipe makes no row of a canary, whatever it holds")
     passed, planted = (sum(number[at] for number in measured.values()) for at in (0, 1))
     kinds = {kind: _interval(*numbers) for kind, numbers in sorted(measured.items())}
     return share(name, passed, planted, CANARIES_THROUGH, by_kind=kinds)

@@ -19,7 +19,7 @@ from tracemill.core.errors import ExportError
 from tracemill.core.examples import DatasetFile, Example, ExportManifest, Loss
 from tracemill.core.steps import Progress
 from tracemill.dataset.documents.card import CARD, Config, hub_card
-from tracemill.dataset.erase import EXPORT
+from tracemill.dataset.erase import DRAFT, EXPORT
 from tracemill.dataset.files import WholeFile, locked, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
@@ -80,8 +80,9 @@ def export_version(
     ``withdrawn`` are records that may not be used any more, each with the reason: rows they are a source of are refused. The
     same version, format, container, size, fold, columns, tokenizer and withdrawn records give the same bytes.
 
-    Raises ExportError for a format, container, fold, column or tokenizer that is none and for a version that has no examples
-    the format is made of; DatasetError when the version is damaged or another process writes the same folder.
+    Raises ExportError for a format, container, fold, column or tokenizer that is none, for a version that has no examples the
+    format is made of, and for a folder with files that would be taken away and that no export wrote;
+    DatasetError when the version is damaged or another process writes the same folder.
     """
     made = FORMATS.get(format)
     if made is None:
@@ -101,9 +102,27 @@ def export_version(
     if to is None:
         ending = ("" if fold is None else f"-fold-{fold}") + ("" if container == "jsonl" else f"-{container}")
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
+    _check_folder(to, _replaceable(to, version, taken))
     with locked(to, f"exporting {version.reference}"):
         choice = _Choice(container, shard_bytes, fold, taken, extra, tokens)
         return _Export(version, made, to, choice, progress, withdrawn or {}).run()
+
+
+def _replaceable(to: Path, version: Version, taken: Mapping[str, Sequence[str]]) -> set[Path]:
+    """The files of a folder that an export takes the place of: they would be read as part of it."""
+    named = {*version.splits(), *taken, *held_out_names(version)}
+    return {
+        path
+        for path in (to.iterdir() if to.is_dir() else ())
+        if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, named)
+    }
+
+
+def _check_folder(to: Path, replaceable: set[Path]) -> None:
+    """Raises ExportError where an export would take away files that none wrote. Before the lock, which says that we wrote."""
+    if replaceable and not (to / EXPORT).exists() and not (to / DRAFT).exists():
+        found = min(path.name for path in replaceable)
+        raise ExportError(f"{to} holds {found}, which no export wrote", hint="Give an empty folder, or a new one.")
 
 
 def _token_check(made: Format, tokenizer: Path | None, max_tokens: int | None) -> TokenCheck | None:
@@ -157,12 +176,7 @@ class _Export:
         self.optional: set[str] = set()
 
     def run(self) -> ExportReport:
-        named = {*self.version.splits(), *self.choice.parts, *held_out_names(self.version)}
-        stale = {
-            path
-            for path in self.to.iterdir()
-            if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, named)
-        }
+        stale = _replaceable(self.to, self.version, self.choice.parts)
         with drafted(self.to) as draft:
             manifest = self._write(draft)
             put_in_place(self.to, stale)

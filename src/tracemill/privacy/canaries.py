@@ -116,17 +116,21 @@ def _interaction(number: int, seed: int, planted: dict[str, str]) -> Interaction
     )
 
 
-def measure(count: int, seed: int, through: Callable[[Interaction], Iterable[Any]]) -> dict[str, tuple[int, int]]:
+def measure(
+    count: int, seed: int, through: Callable[[Interaction], Iterable[Any] | None]
+) -> dict[str, tuple[int, int]]:
     """How many values of each kind got through and how many were planted, kinds in order.
 
     ``through`` sends an interaction the way of real ones and gives what comes out at its end: interactions or examples.
+    None says that its way ended for a reason that is none of its content: such a canary tells nothing, and is not counted.
     """
     passed: Counter[str] = Counter()
     planted: Counter[str] = Counter()
     for canary in canaries(count, seed):
-        came_out = "\n".join(_texts(msgspec.to_builtins(list(through(canary.interaction)))))
+        found = through(canary.interaction)
+        came_out = "\n".join(_texts(msgspec.to_builtins(list(found or ()))))
         for kind, value in canary.planted.items():
-            planted[kind] += 1
+            planted[kind] += found is not None
             passed[kind] += value in came_out
     return {kind: (passed[kind], planted[kind]) for kind in sorted(planted)}
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
+from numbers import Real
 from typing import Any
 
 import msgspec
@@ -143,7 +144,7 @@ class DataValidator:
             "duplicate_ratio": ratio,
             "tfidf_score": _distinctness([text for _, text in known], found),
             "unique_words": len({word for _, text in known for word in words(text)}),
-            "valid_samples": total - len({one.index for one in found.problems if one.index >= 0}),
+            "valid_samples": total - len({one.index for one in found.problems if 0 <= one.index < total}),
         }
         self._check_whole(figures, found)
         outliers = _outliers(dict(enumerate(lengths)), self.config.outlier_threshold)
@@ -243,7 +244,7 @@ def _vector(value: Any) -> tuple[list[float] | None, str, str]:
         return None, "wrong_type", f"an embedding is a list of numbers, not {type(value).__name__}"
     if not plain:
         return None, "empty_embedding", "it has no numbers"
-    if not all(type(number) in (int, float) for number in plain):
+    if not all(isinstance(number, Real) and not isinstance(number, bool) for number in plain):
         return None, "wrong_type", "an embedding has something in it that is no number"
     try:
         vector = [float(number) for number in plain]

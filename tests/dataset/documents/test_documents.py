@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections import Counter
@@ -11,12 +12,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from tests.dataset.support import calls, feedback, interaction, list_store, result, says, tau_bench, user
 from tracemill.core.examples import EXAMPLE_TYPES
 from tracemill.core.messages import role
 from tracemill.core.records import AnyRecord, Model
 from tracemill.dataset.build import build_version
+from tracemill.dataset.documents.card import plain_text
 from tracemill.dataset.documents.schema import field_types, meanings
 from tracemill.dataset.documents.write import DOCUMENTS
 from tracemill.dataset.erase import VersionsPlace
@@ -303,3 +306,24 @@ def test_the_real_trajectories(shared_data: Path, tmp_path: Path) -> None:
     assert concentration["users"] == len(users)
     assert concentration["top_share"] == pytest.approx(max(users.values()) / 200)
     assert concentration["effective_kish"] == pytest.approx(200**2 / sum(n * n for n in users.values()))
+
+
+@pytest.mark.parametrize(
+    "text", ["\\[x](javascript:alert(1))", "\\`code`", "\\<script>alert(1)</script>", "~~~", "\\|"]
+)
+def test_markdown_shows_a_text_as_it_is(text: str) -> None:
+    shown_text = plain_text(text)
+    told = re.sub(r"\\([!-/:-@\[-`{-~])", "\x00\\1", shown_text)  # escaped signs, as CommonMark reads them
+    assert not re.search(r"(?<!\x00)[`\[|<~]", told)
+    assert html.unescape(told.replace("\x00", "")) == text
+
+
+def test_a_split_may_have_a_name_that_yaml_reads_as_something_else(tmp_path: Path) -> None:
+    turns = [
+        interaction(str(at), [says("user", f"q {at}")], response=says("assistant", f"a {at}"), success=True)
+        for at in range(20)
+    ]
+    made = build_version(list_store(turns), Recipe(name="d", split={"no": 0.5, "null": 0.5}), tmp_path)
+    header = yaml.safe_load((made.path / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    splits = [file["split"] for config in header["configs"] for file in config["data_files"]]
+    assert sorted(splits) == ["no", "null"]

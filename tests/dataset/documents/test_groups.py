@@ -118,3 +118,26 @@ def test_facts_are_of_the_interaction() -> None:
     assert seen(interaction("b", [says("user", "hello")])).language == "LATIN"
     assert seen(interaction("b", [says("user", "1 2 3")])).language == ""
     assert seen(interaction("b", [], extra={"language": "pt-BR"})).language == "pt-BR"
+
+
+stated = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from([None, True, False]), st.sampled_from([None, True, False])),
+    max_size=80,
+)
+
+
+@given(stated)
+def test_no_rate_of_a_few_can_be_told_from_the_whole_and_the_others(
+    entries: list[tuple[str, bool | None, bool | None]],
+) -> None:
+    counted = Groups()
+    for at, (platform, success, liked) in enumerate(entries):
+        fate = Fate(id=record_id(f"r{at}"), examples=[record_id(f"e{at}")])
+        counted.add(facts(platform=platform, success=success, liked=liked), fate)
+    document = representation_document(counted.counted(), {})
+    for dimension in document["dimensions"].values():
+        for measure in ("outcome", "label"):
+            whole = document["whole"][measure]
+            told = [row[measure]["total"] for row in dimension["groups"] if row[measure] is not None]
+            if whole is not None and told:
+                assert not 0 < whole["total"] - sum(told) < SMALLEST, (measure, told)

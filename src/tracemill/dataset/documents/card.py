@@ -6,6 +6,7 @@ loader's guess would add to every message the keys of all others, null, and a ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,13 @@ CARD = "README.md"
 MESSAGES = "list: json"
 _TEXT = "dtype: string"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-_CHARACTER = ("`", "\\`"), ("|", "\\|"), ("<", "&lt;"), ("[", "\\["), ("\n", " "), ("\r", " ")
+_CHARACTER = (
+    *(("\\", "\\\\"), ("&", "&amp;"), ("`", "\\`"), ("~", "\\~"), ("|", "\\|"), ("<", "&lt;"), ("[", "\\[")),
+    *(("\n", " "), ("\r", " ")),
+)
+"""What is put in the place of signs, in this order: what escapes comes before what is escaped with it."""
+_NO_TEXT = re.compile(r"y|n|yes|no|on|off|true|false|null")
+"""Names of splits that YAML reads as something else than a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,11 @@ def _configs(configs: Sequence[Config]) -> list[str]:
             lines.append("  default: true")
         lines.append("  data_files:")
         for split, files in config.files.items():
-            lines += [f"  - split: {split}", "    path:", *(f"    - {path}" for path in files)]
+            lines += [
+                f"  - split: {_quoted(split) if _NO_TEXT.fullmatch(split) else split}",
+                "    path:",
+                *(f"    - {path}" for path in files),
+            ]
     typed = [config for config in configs if config.columns]
     if len(configs) == 1 and typed:
         return [*lines, "dataset_info:", "  features:", *_features(typed[0], "  ")]

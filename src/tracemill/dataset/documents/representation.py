@@ -21,14 +21,15 @@ def representation_document(groups: Groups, observed: Mapping[str, Observed]) ->
 
     ``share`` is of the interactions that became examples. ``kept`` is the share of a group's interactions that did, ``outcome``
     of those that state it that succeeded, ``label`` of those with a label that were liked: each with its 95 % Wilson interval,
-    null of fewer than five. ``ratio`` is the lowest rate of the groups divided by the highest. ``weights`` has for each type of
-    example Kish's effective number of rows, (Σ w)² / Σ w².
+    null of fewer than five, and where the whole less the groups that are told would be of fewer than five. ``ratio`` is the
+    lowest rate of the groups divided by the highest. ``weights`` has for each type of example Kish's effective number of
+    rows, (Σ w)² / Σ w².
     """
     document: dict[str, Any] = {
         "interactions": groups.whole.used,
         "smallest_group": SMALLEST,
         "whole": _rates(groups.whole),
-        "dimensions": {name: _dimension(groups.dimensions[name], groups.whole.used) for name in _COMPARED},
+        "dimensions": {name: _dimension(groups.dimensions[name], groups.whole) for name in _COMPARED},
         "users": {**concentration(groups.users), "interactions_without_user": groups.without_user},
         "weights": {
             tag: {
@@ -42,18 +43,29 @@ def representation_document(groups: Groups, observed: Mapping[str, Observed]) ->
     return {**document, "findings": findings(document)}
 
 
-def _dimension(groups: Mapping[str, Group], used: int) -> dict[str, Any]:
+def _dimension(groups: Mapping[str, Group], whole: Group) -> dict[str, Any]:
     found = shown(groups)
     rows: list[dict[str, Any]] = [
-        {"name": name, "read": group.read, "used": group.used, "share": group.used / used if used else 0.0}
+        {"name": name, "read": group.read, "used": group.used, "share": group.used / whole.used if whole.used else 0.0}
         | _rates(group)
         for name, group in found.groups
     ]
+    for measure, total in (("outcome", whole.outcomes), ("label", whole.labels)):
+        _hide_rest(rows, measure, total)
     return {
         "groups": rows,
         "suppressed": {"groups": found.suppressed, "read": found.rest.read, "used": found.rest.used},
         "ratio": {measure: _ratio([row[measure] for row in rows]) for measure in ("kept", "outcome", "label")},
     }
+
+
+def _hide_rest(rows: list[dict[str, Any]], measure: str, total: int) -> None:
+    """Take back the rates of the smallest groups while the whole less all that are told would be of fewer than five."""
+    told = sorted(
+        (row for row in rows if row[measure] is not None), key=lambda row: (-row[measure]["total"], row["name"])
+    )
+    while told and 0 < total - sum(row[measure]["total"] for row in told) < SMALLEST:
+        told.pop()[measure] = None
 
 
 def _rates(group: Group) -> dict[str, Any]:
