@@ -1,4 +1,4 @@
-"""Legal holds on a conversation that lies in the store under its own id and, redacted, under another."""
+"""Legal holds on, and erasure of, a conversation that lies in the store under its own id and, redacted, under another."""
 
 from __future__ import annotations
 
@@ -52,6 +52,17 @@ def test_a_hold_keeps_what_was_stored_before_redaction_and_after(tmp_path: Path,
         assert list(workspace.records()) == []
         (hold,) = workspace.holds()
         assert hold.value.startswith("sha256:")
+
+
+def test_a_preview_sees_what_erasure_removes(tmp_path: Path) -> None:
+    with opened(tmp_path) as workspace:
+        workspace.store.append([turn()])
+    with opened(tmp_path, redaction="standard") as workspace:
+        workspace.store.append([turn()])
+        found, places = workspace.preview_erasure("conversation", CONVERSATION)
+        assert (found.types, places["records"] >= 2) == ({"interaction": 2}, True)
+        workspace.erase("conversation", CONVERSATION)
+        assert list(workspace.records()) == []
 
 
 def test_retention_keeps_it_too(tmp_path: Path) -> None:

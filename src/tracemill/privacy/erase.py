@@ -121,10 +121,17 @@ class Eraser:
         self._log.record("erase.again", actor="maintenance", records=removed, quarantined=refused)
         return removed + refused
 
-    def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
-        """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
+    def preview(
+        self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset(), also: str = ""
+    ) -> tuple[Found, dict[str, int]]:
+        """What erasing a subject would remove, and how much of it each place has now. Changes nothing.
+
+        ``also`` is another name of it, which is erased with it.
+        """
         request = msgspec.structs.replace(self._request(kind, value, "", ""), id="", raw=sorted(raw))
         found = self.belonging(kind, value)
+        if also:
+            found = _both(found, self.belonging(kind, also))
         subject = self._subject(request, found)
         return found, {place.name: place.left(subject) for place in self._places}
 
@@ -318,6 +325,19 @@ class Eraser:
 def receipt_holds(receipt: Receipt, signer: Signer) -> bool:
     """Whether a receipt is as this workspace signed it."""
     return receipt.key_id == signer.key_id and signer.holds(receipt.signed_bytes(), receipt.signature)
+
+
+def _both(one: Found, other: Found) -> Found:
+    """What belongs to a subject that the store knows by two names; no record is under both."""
+    return Found(
+        ids=sorted({*one.ids, *other.ids}),
+        types=_add(one.types, other.types),
+        conversations=sorted({*one.conversations, *other.conversations}),
+        platforms=sorted({*one.platforms, *other.platforms}),
+        people=sorted({*one.people, *other.people}),
+        within=sorted({*one.within, *other.within}),
+        others=one.others + other.others,
+    )
 
 
 def _sum(known: Touched | None, more: Touched) -> Touched:

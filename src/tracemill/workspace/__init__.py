@@ -486,11 +486,12 @@ class Workspace:
     def preview_erasure(self, kind: SubjectKind, value: str) -> tuple[Found, dict[str, int]]:
         """What :meth:`erase` would remove, by type, and how much of it each place has. Changes nothing."""
         raw: frozenset[str] = frozenset()
+        also = ""
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation":
-            value = self.redacting.link(value)
-        return self.erasing.eraser.preview(kind, value, raw)
+        elif kind == "conversation" and (stored := self.redacting.link(value)) != value:
+            value, also = stored, value
+        return self.erasing.eraser.preview(kind, value, raw, also)
 
     def place_hold(self, kind: HoldKind, value: str, *, reason: str, actor: str = "") -> LegalHold:
         """Forbid erasure and removal of what a hold names, until it is released."""
