@@ -40,6 +40,7 @@ from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.judging import JudgePlace
+from tracemill.workspace.mining import add_patterns
 from tracemill.workspace.redacting import Redacting
 
 
@@ -175,6 +176,7 @@ class Erasing:
             except TracemillError as error:
                 self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue
+            add_patterns(self._store, made.version, recipe, progress)
             built.append(made.version.reference)
             self._log.record("dataset.rebuilt", version.reference, actor="erasure", replaced_by=made.version.reference)
             self._note_replaced(version, made.version.reference, progress)

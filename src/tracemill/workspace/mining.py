@@ -9,6 +9,7 @@ from tracemill.dataset.files import sync_folder, write_whole
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import PATTERNS, Version
 from tracemill.insight.mining import mine, narrow
+from tracemill.privacy.consent import read_consents
 from tracemill.store.base import Filter, Store
 
 PACKAGE = "tool_selection"
@@ -18,7 +19,8 @@ def add_patterns(store: Store, version: Version, recipe: Recipe, progress: Progr
     """Put the tool patterns of the records a version was built from beside its manifest, where its package has them.
 
     They are mined from what the recipe's source names, up to the watermark of the build: what its steps dropped is
-    counted too, since a failed execution is what success rates are about. A version that has them is left alone.
+    counted too, since a failed execution is what success rates are about; whose people do not allow the recipe's purpose is
+    not. A version that has them is left alone.
     """
     place = version.path / PATTERNS
     if recipe.package != PACKAGE or place.exists() or version.tombstone is not None:
@@ -27,7 +29,9 @@ def add_patterns(store: Store, version: Version, recipe: Recipe, progress: Progr
     def where(after: int, up_to: int) -> Filter:
         return recipe.source.filter(after=after, up_to=up_to)
 
-    found = mine(store, where, up_to=version.build_record().watermark, progress=progress)
+    watermark = version.build_record().watermark
+    held = read_consents(store, recipe.purpose, recipe.consent_default, up_to=watermark)
+    found = mine(store, where, up_to=watermark, leaves_out=held.denies, progress=progress)
     write_whole(place, msgspec.json.format(msgspec.json.encode(narrow(found)), indent=2) + b"\n")
     place.chmod(0o444)
     sync_folder(version.path)
