@@ -13,7 +13,7 @@ import pytest
 
 from tests.dataset.support import chat_records, record_id
 from tracemill.core.errors import DatasetError, ProposalError, RecipeError
-from tracemill.dataset.build import Built
+from tracemill.dataset.build import Built, build
 from tracemill.dataset.gates import check_certificate
 from tracemill.dataset.recipe import Recipe, parse_recipe
 from tracemill.dataset.standing import STANDING, Gate, Gates, Standing, read_standing, write_standing
@@ -143,10 +143,9 @@ def test_what_became_current_meanwhile_does_not_wait(workspace: Workspace, monke
     workspace.build_dataset(RECIPE)
     more(workspace, 20)
     workspace.propose_dataset(RECIPE, actor="ann")
-    built = proposing.build
 
     def approved_meanwhile(*given: Any, **named: Any) -> Built:
-        found = built(*given, **named)
+        found = build(*given, **named)
         with Workspace.open(workspace.path) as other:
             other.proposing.approve("d@v2", actor="bob")
         return found

@@ -103,8 +103,9 @@ def test_a_proposal_has_patterns_and_nothing_of_those_who_do_not_allow_it(tmp_pa
                 says("user", "Look it up."),
                 *(calls("search", "{}", "c1"), result("c1", "found"), calls("open", "{}", "c2"), result("c2", "Oslo")),
             ]
-            fields = {"response": says("assistant", "Oslo."), "success": True, "user": user(f"u{number % 2}")}
-            assert not workspace.store.append([interaction(name, messages, **fields)]).refused
+            answer, whose = says("assistant", "Oslo."), user(f"u{number % 2}")
+            record = interaction(name, messages, response=answer, success=True, user=whose)
+            assert not workspace.store.append([record]).refused
         recipe = package_recipe("tool_selection")
         workspace.store.append([Consent(**base("no"), user=user("u1"), purpose=recipe.purpose, granted=False)])
         version = workspace.propose_dataset(recipe, actor="ann").version
