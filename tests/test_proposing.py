@@ -13,11 +13,12 @@ import pytest
 
 from tests.dataset.support import chat_records, record_id
 from tracemill.core.errors import DatasetError, ProposalError, RecipeError
+from tracemill.dataset.build import Built, build
 from tracemill.dataset.gates import check_certificate
 from tracemill.dataset.recipe import Recipe, parse_recipe
 from tracemill.dataset.standing import STANDING, Gate, Gates, Standing, read_standing, write_standing
 from tracemill.dataset.version import current_versions
-from tracemill.workspace import Workspace
+from tracemill.workspace import Workspace, proposing
 
 RECIPE = Recipe(name="d", split={"train": 0.5, "test": 0.5})
 LENIENT = msgspec.structs.replace(RECIPE, gates=Gates(maximum_lost=1.0))
@@ -136,6 +137,24 @@ def test_nobody_rolls_back_to_what_was_erased(workspace: Workspace) -> None:
     for number in ("1", "2"):
         with pytest.raises(ProposalError, match="has no rows any more"):
             workspace.proposing.rollback("d", number, actor="ann")
+
+
+def test_what_became_current_meanwhile_does_not_wait(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.build_dataset(RECIPE)
+    more(workspace, 20)
+    workspace.propose_dataset(RECIPE, actor="ann")
+
+    def approved_meanwhile(*given: Any, **named: Any) -> Built:
+        found = build(*given, **named)
+        with Workspace.open(workspace.path) as other:
+            other.proposing.approve("d@v2", actor="bob")
+        return found
+
+    monkeypatch.setattr(proposing, "build", approved_meanwhile)
+    with pytest.raises(ProposalError, match="is the current version already"):
+        workspace.propose_dataset(RECIPE, actor="eve")
+    standing = read_standing(folder(workspace))
+    assert (standing.current, standing.proposals["v2"].status) == ("v2", "approved")
 
 
 def test_what_is_left_after_an_erasure_may_be_a_version_of_before(workspace: Workspace) -> None:

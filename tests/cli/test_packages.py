@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.dataset.support import base, calls, interaction, result, says, user
 from tracemill.cli.app import app
 from tracemill.core.errors import RecipeError
-from tracemill.dataset.packages import PACKAGES
+from tracemill.core.records import Consent
+from tracemill.dataset.packages import PACKAGES, package_recipe
+from tracemill.workspace import Workspace
 
 
 def said(*arguments: str | Path, code: int = 0) -> str:
@@ -89,3 +92,22 @@ def test_an_erasure_takes_the_patterns_along(at: tuple[str, str]) -> None:
     assert (path / "patterns.json").exists()
     said(*at, "erase", "--interaction", record)
     assert not (path / "patterns.json").exists()
+    assert (path.parent / "v2" / "patterns.json").exists()  # of what is left
+
+
+def test_a_proposal_has_patterns_and_nothing_of_those_who_do_not_allow_it(tmp_path: Path) -> None:
+    with Workspace.open(tmp_path) as workspace:
+        for number in range(6):
+            name = f"r{number}"
+            messages = [
+                says("user", "Look it up."),
+                *(calls("search", "{}", "c1"), result("c1", "found"), calls("open", "{}", "c2"), result("c2", "Oslo")),
+            ]
+            answer, whose = says("assistant", "Oslo."), user(f"u{number % 2}")
+            record = interaction(name, messages, response=answer, success=True, user=whose)
+            assert not workspace.store.append([record]).refused
+        recipe = package_recipe("tool_selection")
+        workspace.store.append([Consent(**base("no"), user=user("u1"), purpose=recipe.purpose, granted=False)])
+        version = workspace.propose_dataset(recipe, actor="ann").version
+        assert json.loads((version.path / "patterns.json").read_bytes())["trajectories"] == 3
+        assert version.verify() == []

@@ -47,6 +47,18 @@ def test_it_is_joined_in_any_order(about: dict[str, Any], target: Interaction, a
         assert (mark.id, mark.about_step) == (feedback.id, about_step)
 
 
+def test_of_two_with_the_same_span_it_is_one_and_the_same_in_any_order() -> None:
+    feedback = said(span_id="7" * 16)
+    twins = [Interaction(id=run_record_id(name), **BASE, extra={"span_id": "7" * 16}) for name in ("one", "other")]
+    meant = {
+        tuple(bool(attachments.of(twin.id).feedback) for twin in twins)
+        for order in itertools.permutations([feedback, *twins])
+        for attachments in [attach(list_store(list(order)))]
+    }
+    assert len(meant) == 1
+    assert sum(next(iter(meant))) == 1
+
+
 def test_what_names_nothing_that_is_there_is_unmatched() -> None:
     attachments = attach(list_store([said(span_id="9" * 16), said(span_id="9" * 16, trace_id=TRACE), said(run_id="x")]))
     assert {entry.reason for entry in attachments.unmatched} == {"no_such_step"}

@@ -359,9 +359,13 @@ def _resolve_by_span(store: Store, left: list[_OfStep], attachments: Attachments
     wanted: dict[str, list[_OfStep]] = {}
     for item in left:
         wanted.setdefault(str(item.span_id), []).append(item)
+    found: dict[str, str] = {}  # of several the one with the smallest id, in whichever order they were stored
     for record in store.scan(Filter(types=("interaction",), up_to=up_to)):
-        for item in wanted.pop(str(record.extra.get("span_id")), ()):
-            attachments.add(record.id, replace(item.mark, about_step=False, step_id=None))
+        if (span := str(record.extra.get("span_id"))) in wanted:
+            found[span] = min(found.get(span, record.id), record.id)
+    for span, target in found.items():
+        for item in wanted.pop(span):
+            attachments.add(target, replace(item.mark, about_step=False, step_id=None))
     for items in wanted.values():
         attachments.unmatched += [Unmatched(item.mark.id, item.platform, "no_such_step") for item in items]
 

@@ -41,9 +41,13 @@ def mine(
     up_to: int | None = None,
     limit: int = 50,
     minimum_support: int = 2,
+    leaves_out: Callable[[Interaction], bool] | None = None,
     progress: Progress | None = None,
 ) -> Mined:
-    """Mine the interactions up to a watermark that pass a filter; ``scan`` gives it for two watermarks (after, up to)."""
+    """Mine the interactions up to a watermark that pass a filter; ``scan`` gives it for two watermarks (after, up to).
+
+    Those that ``leaves_out`` says are not looked at.
+    """
     watermark = store.watermark() if up_to is None else up_to
     executions = find_executions(store, up_to=watermark)
     counter = PatternCounter()
@@ -53,7 +57,7 @@ def mine(
     while batch := list(islice(records, BATCH)):
         found = executions.of(store, [record.id for record in batch])
         for record in batch:
-            if not isinstance(record, Interaction):
+            if not isinstance(record, Interaction) or (leaves_out is not None and leaves_out(record)):
                 continue
             if (execution := found.get(record.id)) is not None:
                 for step in execution.steps:

@@ -291,7 +291,9 @@ class Workspace:
         """Build a version that waits for approval; see :meth:`tracemill.workspace.proposing.Proposing.propose`."""
         chosen = self.taken(recipe or default_recipe())
         redactor = self.redacting.of_recipe(chosen)
-        return self.proposing.propose(chosen, actor=actor or local_actor(), redactor=redactor, progress=progress)
+        found = self.proposing.propose(chosen, actor=actor or local_actor(), redactor=redactor, progress=progress)
+        add_patterns(self.store, found.version, chosen, progress)
+        return found
 
     def datasets(self, name: str | None = None) -> list[Version]:
         """Every dataset version, or those of one name."""

@@ -10,6 +10,7 @@ from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.standing import PATIENCE
 from tracemill.dataset.version import PATTERNS, TOMBSTONE, Version
 from tracemill.insight.mining import mine, narrow
+from tracemill.privacy.consent import read_consents
 from tracemill.store.base import Filter, Store
 
 PACKAGE = "tool_selection"
@@ -19,7 +20,8 @@ def add_patterns(store: Store, version: Version, recipe: Recipe, progress: Progr
     """Put the tool patterns of the records a version was built from beside its manifest, where its package has them.
 
     They are mined from what the recipe's source names, up to the watermark of the build: what its steps dropped is
-    counted too, since a failed execution is what success rates are about. A version that has them is left alone.
+    counted too, since a failed execution is what success rates are about; whose people do not allow the recipe's purpose is
+    not. A version that has them is left alone.
     """
     place = version.path / PATTERNS
     if recipe.package != PACKAGE or place.exists() or version.tombstone is not None:
@@ -28,7 +30,9 @@ def add_patterns(store: Store, version: Version, recipe: Recipe, progress: Progr
     def where(after: int, up_to: int) -> Filter:
         return recipe.source.filter(after=after, up_to=up_to)
 
-    found = mine(store, where, up_to=version.build_record().watermark, progress=progress)
+    watermark = version.build_record().watermark
+    held = read_consents(store, recipe.purpose, recipe.consent_default, up_to=watermark)
+    found = mine(store, where, up_to=watermark, leaves_out=held.denies, progress=progress)
     with locked(version.path.parent, f"adding patterns to {version.reference}", wait=PATIENCE):
         if (version.path / TOMBSTONE).exists() or place.exists():
             return  # erased while they were mined, or mined by another build

@@ -69,16 +69,20 @@ class Proposing:
             progress=progress,
         )
         version = built.version
-        base = self._base(version)
         if not built.new:
-            if base is None and self._current(version.path.parent) == version.path.name:
-                raise ProposalError(
-                    f"{version.reference} is the current version already, of the same records and recipe",
-                    hint="There is nothing to propose until new records come in or the recipe changes.",
-                )
-            current = base.path.name if base is not None else ""
-            proposal = Proposal(status="waiting", actor=actor, proposed=now(), wanted=recipe.gates, base=current)
-            self._change(version, lambda standing: _with(standing, version, proposal))
+
+            def wait(standing: Standing) -> Standing:
+                current = self._current(version.path.parent) or ""
+                if current == version.path.name:
+                    raise ProposalError(
+                        f"{version.reference} is the current version already, of the same records and recipe",
+                        hint="There is nothing to propose until new records come in or the recipe changes.",
+                    )
+                proposal = Proposal(status="waiting", actor=actor, proposed=now(), wanted=recipe.gates, base=current)
+                return _with(standing, version, proposal)
+
+            self._change(version, wait)
+        base = self._base(version)
         gates, changes = self._checked(version, base, recipe.gates, progress)
         standing = self._change(version, lambda standing: _with_gates(standing, version, gates))
         proposal = standing.proposals[version.path.name]
