@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.dataset.support import base, feedback, interaction, record_id, says, user
@@ -15,7 +16,7 @@ from tests.fake_model import FakeModel
 from tracemill.core.errors import SettingError
 from tracemill.core.examples import PreferenceExample
 from tracemill.core.records import Consent, Decision, Feedback
-from tracemill.core.settings import Settings
+from tracemill.core.settings import RetentionRule, Settings
 from tracemill.dataset.recipe import Recipe
 from tracemill.feedback.attach import attach
 from tracemill.insight.agreement import agreements
@@ -178,6 +179,30 @@ def test_erasure_reaches_the_cache(workspace: Workspace, fake_model: FakeModel) 
     assert record_id("a").encode() not in path.read_bytes()
     assert record_id("a") not in {one.interaction_id for one in said(workspace)}
     assert len(fake_model.requests) == 2
+
+
+def test_who_is_erased_while_the_judge_thinks_leaves_no_answer(workspace: Workspace, fake_model: FakeModel) -> None:
+    def slow(body: dict[str, Any]) -> str:
+        assert workspace.erase("user", "f" * 64).complete
+        return judged(body)
+
+    fake_model.reply = slow
+    workspace.store.append([talk("a", "good", user=user("f" * 64))])
+    assert workspace.judge(workers=1).written == 0
+    assert record_id("a").encode() not in (workspace.path / FILE).read_bytes()
+
+
+def test_what_is_too_old_to_keep_is_forgotten_by_the_judge_too(workspace: Workspace) -> None:
+    old = talk("a", "good")
+    workspace.store.append([old])
+    workspace.judge(workers=1)
+    assert record_id("a").encode() in (workspace.path / FILE).read_bytes()
+    rules = msgspec.convert({"*": {"store_days": 30}}, dict[str, RetentionRule])
+    settings = msgspec.structs.replace(workspace.settings, retention=rules)
+    with Workspace.open(settings=settings) as again:
+        again.maintain()
+        assert again.store.get(old.id) is None
+    assert record_id("a").encode() not in (workspace.path / FILE).read_bytes()
 
 
 def test_nobody_is_judged_who_does_not_allow_it(workspace: Workspace, fake_model: FakeModel) -> None:

@@ -85,6 +85,31 @@ def test_a_rollback_holds_until_there_is_a_new_version(workspace: Workspace) -> 
     assert all(version.verify() == [] for version in workspace.datasets())
 
 
+def test_a_build_that_is_killed_leaves_what_was_current(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.build_dataset(RECIPE)
+    more(workspace, 20)
+    workspace.build_dataset(RECIPE)
+    workspace.proposing.rollback("d", "v1", actor="ann")
+    more(workspace, 21)
+    renamed = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "version":
+            assert workspace.dataset("d").reference == "d@v1"
+            raise KeyboardInterrupt
+        return renamed(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            workspace.build_dataset(RECIPE)
+    assert workspace.dataset("d").reference == "d@v1"
+    waiting = workspace.propose_dataset(RECIPE, actor="ann").version
+    assert (waiting.reference, workspace.dataset("d").reference) == ("d@v3", "d@v1")
+    workspace.proposing.approve("d@v3", actor="bob")
+    assert workspace.dataset("d").reference == "d@v3"
+
+
 def test_a_rollback_that_cannot_be(workspace: Workspace) -> None:
     workspace.build_dataset(RECIPE)
     more(workspace, 20)
@@ -111,6 +136,28 @@ def test_nobody_rolls_back_to_what_was_erased(workspace: Workspace) -> None:
     for number in ("1", "2"):
         with pytest.raises(ProposalError, match="has no rows any more"):
             workspace.proposing.rollback("d", number, actor="ann")
+
+
+def test_what_is_left_after_an_erasure_may_be_a_version_of_before(workspace: Workspace) -> None:
+    workspace.build_dataset(RECIPE)
+    more(workspace, 20)
+    workspace.build_dataset(RECIPE)
+    workspace.export("d", "trl-sft")
+    receipt = workspace.erase("interaction", record_id("20"))
+    assert workspace.dataset("d").reference == "d@v1"  # the same records, the same recipe
+    assert workspace.rebuilt(receipt) == {"d@v2": "d@v1"}
+    assert workspace.export("d", "trl-sft").rows == 12
+
+
+def test_what_is_left_after_an_erasure_and_was_never_approved_is_not_current(workspace: Workspace) -> None:
+    workspace.propose_dataset(RECIPE, actor="ann")
+    more(workspace, 20)
+    workspace.build_dataset(RECIPE)
+    receipt = workspace.erase("interaction", record_id("20"))
+    assert (workspace.dataset("d").reference, workspace.rebuilt(receipt)) == ("d@v2", {"d@v2": ""})
+    assert ("dataset.not_rebuilt", "d@v2", "erasure") in actions(workspace)
+    workspace.proposing.approve("d@v1", actor="bob")
+    assert workspace.dataset("d").reference == "d@v1"
 
 
 # -- proposals

@@ -76,6 +76,25 @@ def test_only_train_is_augmented(tmp_path: Path) -> None:
     assert f"{len(made)} examples of train are augmented: made of others, and marked so." in version.manifest.notes
 
 
+def test_what_another_split_keeps_is_not_varied_in_train(tmp_path: Path) -> None:
+    """Several people said the same; the row is held out, and none of its variations is trained on."""
+    listed: list[AnyRecord] = [
+        interaction(
+            *(f"i{at}", [says("user", QUESTIONS[at % 4]), says("assistant", "Yes.")]), success=True, user=user(f"u{at}")
+        )
+        for at in range(12)
+    ]
+    version = built(listed, tmp_path, split={"train": 0.7, "test": 0.3})
+    kept = {row.id for row in rows(version, "train")}
+    held_out = {row.id for row in rows(version, "test")}
+    made = [row.augmented.source for row in rows(version, "train") if row.augmented]
+    assert held_out
+    assert made
+    assert set(made) <= kept - held_out
+    assert version.manifest.drops["augmented.example_elsewhere"] > 0
+    assert version.verify() == []
+
+
 def test_other_ways_to_split(tmp_path: Path) -> None:
     """Any fold may be held out, so none is augmented; a split by time is, in its early part."""
     plain: dict[str, Any] = {"signals": ["supervised"], "augment": {"operations": ["deletion", "swap"]}}

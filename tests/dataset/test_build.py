@@ -409,12 +409,14 @@ def test_feedback_that_belongs_to_nothing_is_listed(store: HotStore, tmp_path: P
             feedback("lost", "nobody", kind="thumbs_up"),
             feedback("loose", kind="thumbs_up", conversation_id="c1", user_question="other"),
             feedback("comment", "chat 1", kind="comment", comment="hm"),
+            feedback("whole", kind="thumbs_up", conversation_id="c1"),
         ]
     )
     fates = {fate.id: fate.dropped for fate in build_version(store, RECIPE, tmp_path).fates()}
     assert fates[record_id("lost")] == "feedback.no_such_interaction"
     assert fates[record_id("loose")] == "feedback.no_such_turn"
     assert fates[record_id("comment")] == "feedback.not_used"
+    assert fates[record_id("whole")] == "feedback.about_conversation"
     one = [feedback("other", kind="thumbs_up", platform="other"), feedback("mine", kind="thumbs_up", platform="chat")]
     store.append(one)
     fates = {

@@ -145,9 +145,9 @@ def test_what_is_no_evaluation_set_is_refused(tmp_path: Path, name: str, content
 
 def test_letters_written_with_marks_of_their_own_are_the_same_letters() -> None:
     told = " ".join(f"élève{number} où" for number in range(20))
-    composed, apart = unicodedata.normalize("NFC", told), unicodedata.normalize("NFD", told)
-    for evaluated, row in ((composed, apart), (apart, composed)):
-        assert looked([item(evaluated)], row).hits()["either"] == 1
+    composed, decomposed = unicodedata.normalize("NFC", told), unicodedata.normalize("NFD", told)
+    for one, other in ((composed, decomposed), (decomposed, composed)):
+        assert looked([item(one)], other).hits()["either"] == 1
 
 
 def test_what_an_assistant_thinks_is_looked_at_too() -> None:

@@ -12,7 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dataset.support import feedback, interaction, list_store, open_store, record_id, says, tau_bench, user
+from tests.dataset.support import (
+    calls,
+    feedback,
+    interaction,
+    list_store,
+    open_store,
+    record_id,
+    result,
+    says,
+    tau_bench,
+    user,
+)
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import Tombstone
 from tracemill.core.ids import now
@@ -106,6 +117,23 @@ def test_a_signal_that_makes_nothing_any_more_is_the_reason(tmp_path: Path) -> N
     later = feedback("late", "1", kind="report")
     changes = compare(*both(tmp_path, [chat("1")], [chat("1"), later]))
     assert changes.dropped == {"supervised.reported": 1}
+
+
+def test_a_recovery_that_is_none_any_more_says_so(tmp_path: Path) -> None:
+    def tried(failure: str) -> AnyRecord:
+        messages = [
+            says("user", "Look it up."),
+            *(calls("search", "{}", "c1"), result("c1", failure)),
+            *(calls("search", '{"q": 1}', "c2"), result("c2", "It is Oslo.")),
+        ]
+        return interaction("t", messages, response=says("assistant", "Oslo."), success=True)
+
+    recipe = Recipe(name="d", signals=("recoveries",))
+    before, after = (
+        build_version(list_store([tried(said)]), recipe, tmp_path / said) for said in ("Error: no query", "nothing")
+    )
+    assert before.count(type="action") == 1
+    assert compare(before, after).dropped == {"recoveries.no_failed_call": 1}
 
 
 def test_a_call_that_a_later_one_repeats_is_superseded(tmp_path: Path) -> None:

@@ -362,6 +362,23 @@ def test_what_is_veiled_can_be_erased(opened: Open, tmp_path: Path) -> None:
     assert len(rejects.read_bytes().splitlines()) == 1
 
 
+@pytest.mark.parametrize("policy", ["standard", "mask"])
+@pytest.mark.parametrize("torn", [False, True])
+def test_what_was_refused_is_erased_though_its_person_is_named_by_what_is_redacted(
+    opened: Open, tmp_path: Path, policy: str, torn: bool
+) -> None:
+    workspace = opened(redaction=policy)
+    orla, other = (
+        {"user_id": f"{name}@quist.example", "conversation_id": "c", "query": TEXT} for name in ("orla", "o")
+    )
+    for plain in (orla, other):
+        body = json.dumps(plain).encode()
+        workspace.store.quarantine(body[:-1] if torn else body, "malformed", f"no record: {plain}", "test")
+    assert hits(tmp_path, {**NEEDLES, "id": b"orla@quist.example"}) == []
+    workspace.erase("user", "orla@quist.example")
+    assert [b"orla@quist.example" in item.raw for item in workspace.quarantined()] == [False]
+
+
 def test_a_store_that_should_redact_takes_nothing_without_a_gate(tmp_path: Path) -> None:
     store = open_store(load_settings({"workspace": str(tmp_path), "redaction": "standard"}, environment={}))
     with pytest.raises(StoreError, match="opened without it"):

@@ -19,7 +19,7 @@ from tracemill.core.codec import decode, decode_json, encode, encode_json
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import derived_id, now
 from tracemill.core.policy import MARK, Policy
-from tracemill.core.records import Action, AnyRecord, Feedback, Interaction, Step, User
+from tracemill.core.records import Action, AnyRecord, Channel, Decision, Feedback, Interaction, Option, Step, User
 from tracemill.privacy.detect import GROUPS
 from tracemill.privacy.identity import TOO_COMMON
 from tracemill.privacy.policies import MASK, POLICIES, SAFE_HARBOR, STANDARD
@@ -182,6 +182,26 @@ def test_what_joins_records_is_replaced_alike_in_all_of_them() -> None:
     assert one.user.raw_id not in (None, "orla")
     assert one.user.pseudonym == "ab"
     assert other.messages[0]["name"] != "Orla"
+
+
+def test_where_somebody_is_reached_and_what_was_decided_on() -> None:
+    """A channel's id may be a telephone number or an address, and what a decision chose must stay one of its options."""
+    redactor = Redactor(STANDARD, b"k" * 32)
+    mail = "jane.roe@example.com"
+    moment: dict[str, Any] = {"time": now(), "schema_version": 1, "producer": "p", "sequence": 0}
+    turns = [
+        redactor.record(
+            Interaction(id=derived_id("t", str(n)), **moment, conversation_id=f"c{n}", channel=Channel(id=mail))
+        )
+        for n in range(2)
+    ]
+    channels = {turn.channel.id for turn in turns if turn.channel is not None}
+    assert len(channels) == 1
+    assert mail not in channels
+    options = [Option(name=f"write to {mail}"), Option(name="wait")]
+    decision = redactor.record(Decision(id=derived_id("t", "d"), **moment, options=options, choice=f"write to {mail}"))
+    assert mail not in repr(decision)
+    assert [option.name for option in decision.options] == [decision.choice, "wait"]
 
 
 def test_actions() -> None:

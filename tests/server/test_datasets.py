@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import httpx
@@ -99,3 +100,13 @@ def test_a_key_of_one_project_sees_no_dataset(serve: Serve) -> None:
         bound.post("/v1/datasets/d/rollback", json={"to": "v1"}),
     ):
         assert (reply.status_code, reply.json()["error"]["type"]) == (403, "wrong_project")
+
+
+def test_no_recipe_sent_here_runs_code_of_its_own(serve: Serve) -> None:
+    """Importing a module runs it: neither a step nor a feature names one."""
+    _, client = opened(serve)
+    for key in ("steps", "features"):
+        sys.modules.pop("this", None)
+        refused = send(client, "proposals", 422, recipe={**RECIPE, key: ["this:d"]})
+        assert refused["error"]["param"] == f"recipe.{key}"
+        assert "this" not in sys.modules

@@ -16,13 +16,14 @@ from typing import Any
 
 from tracemill.core.examples import DatasetFile
 from tracemill.core.steps import Progress
-from tracemill.dataset.files import WholeFile
+from tracemill.dataset.files import WholeFile, write_whole
 from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.lookup import StandingFile, write_standing
 from tracemill.dataset.merge import (
     Merge,
     Merged,
     count_contradictions,
+    held_out_elsewhere,
     note_others,
     note_records,
     rows_file,
@@ -34,7 +35,7 @@ from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.seen import Seen
 from tracemill.dataset.shards import Shard, shards
 from tracemill.dataset.site import Crew, Site
-from tracemill.dataset.sort import RunWriter, merge_runs, ranges, sorted_range
+from tracemill.dataset.sort import KEY_BYTES, RunWriter, merge_runs, ranges, sorted_range
 from tracemill.dataset.weights import Weights
 
 FATES = "fates.jsonl"
@@ -43,6 +44,7 @@ RANGE_BYTES = 24 * 1024 * 1024
 _FATE_BYTES = RANGE_BYTES // 4  # many small entries
 _COPY = 4 * 1024 * 1024
 _DRAFTS = ("shard-??????.*.run", "pairs-*.run", "conversations.*.run")
+_ELSEWHERE = "elsewhere"
 _NOTES = ("noted-*.run", "rows-*.fates.*.run")
 
 
@@ -93,8 +95,23 @@ def merge_range(site: Site, wanted: _Range) -> Merged:
     runs = site.keep("drafts", lambda: _runs(site.work, _DRAFTS))
     standing = _standing(site)
     seen = site.keep("seen", lambda: Seen(site.recipe.features, standing, shards(site.work, site.watermark)))
+    elsewhere = site.keep("elsewhere", lambda: _read_elsewhere(site))
     entries = sorted_range(runs, wanted.low, wanted.high)
-    return Merge(site.work, wanted.stem, standing, site.recipe, seen).run(entries)
+    return Merge(site.work, wanted.stem, standing, site.recipe, seen, elsewhere).run(entries)
+
+
+def find_elsewhere(site: Site, wanted: _Range) -> bytes:
+    """The keys of the examples of one range of which no variation may be trained on, one after another."""
+    runs = site.keep("drafts", lambda: _runs(site.work, _DRAFTS))
+    entries = sorted_range(runs, wanted.low, wanted.high)
+    return b"".join(held_out_elsewhere(entries, _standing(site), site.recipe))
+
+
+def _read_elsewhere(site: Site) -> frozenset[bytes]:
+    if site.recipe.augment is None:
+        return frozenset()
+    keys = (site.work / _ELSEWHERE).read_bytes()
+    return frozenset(keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
 
 
 def _standing(site: Site) -> StandingFile:
@@ -154,6 +171,9 @@ class Assembly:
 
     def _rows(self) -> list[Merged]:
         wanted = _cut(_runs(self.work, _DRAFTS), RANGE_BYTES)
+        if self.recipe.augment is not None:
+            keys = b"".join(_in_order(self.crew.run(find_elsewhere, wanted)))
+            write_whole(self.work / _ELSEWHERE, keys)
         files: dict[tuple[str, str], WholeFile] = {}
         merged: list[Merged] = []
         weights = Weights(self.recipe, self.ledger)

@@ -40,7 +40,7 @@ from tracemill.dataset.shards import Shard, read_shard, shards
 from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.standing import Proposal, Standing, current_folder, read_standing, write_standing
 from tracemill.dataset.turns import make_turns
-from tracemill.dataset.version import BUILD, MANIFEST, Version, open_version, version_folders
+from tracemill.dataset.version import BUILD, MANIFEST, TOMBSTONE, Version, open_version, version_folders
 from tracemill.feedback.attach import NOTHING, Attachments, attach
 from tracemill.feedback.attached_file import on_disk
 from tracemill.feedback.executions import find_executions
@@ -157,6 +157,8 @@ class _Build:
         if version is None:
             read = [one.id for one in consents if not one.erased]
             version = self._write(crew, ledger, parts, unmatched, read, digest, resumed)
+        elif not self.proposed_by:
+            self._stand_in(version)
         self._clean_up()
         return Built(version, new)
 
@@ -189,7 +191,7 @@ class _Build:
             return found
         found |= {
             entry.id: entry.reason
-            for entry in attachments.unmatched
+            for entry in (*attachments.unmatched, *attachments.of_whole)
             if not platforms or entry.platform is None or entry.platform in platforms
         }
         missing = [target for target in attachments.targets() if id_bytes(target) not in read]
@@ -307,17 +309,29 @@ class _Build:
         """Note how the new version stands, before anybody can see it: a proposal must at no moment look like the current one.
 
         A kill between this and the renaming leaves a note of a version that is not there, which stands for nothing and is
-        overwritten by the next build.
+        overwritten by the next build: the current version is still the one it was.
         """
         standing = read_standing(self.folder)
         proposals = {name: proposal for name, proposal in standing.proposals.items() if name != new}
-        current = new
+        current, before = new, current_folder(self.folder, versions) or ""
         if self.proposed_by:
-            current = current_folder(self.folder, versions) or ""
+            current, before = before, ""
             proposals[new] = Proposal(
                 status="waiting", actor=self.proposed_by, proposed=now(), wanted=self.recipe.gates, base=current
             )
-        write_standing(self.folder, Standing(current=current, proposals=proposals))
+        write_standing(self.folder, Standing(current=current, before=before, proposals=proposals))
+
+    def _stand_in(self, version: Version) -> None:
+        """Make a version that was there already the current one, where that has lost its rows to an erasure."""
+        standing = read_standing(self.folder)
+        current = current_folder(self.folder, [path.name for path in version_folders(self.folder)])
+        if (
+            current is None
+            or standing.is_proposed(version.path.name)
+            or not (self.folder / current / TOMBSTONE).exists()
+        ):
+            return
+        write_standing(self.folder, msgspec.structs.replace(standing, current=version.path.name, before=""))
 
     def _clean_up(self) -> None:
         """Remove the working folder, and those of builds that nobody can take up any more: we hold their lock."""

@@ -31,11 +31,11 @@ Known: TypeAlias = Callable[[Sequence[str]], set[str]]
 """Which of some record ids the store still has."""
 OnRow: TypeAlias = "Callable[[RowChange], None]"
 _SIGNALS = {
-    "supervised": ("supervised", "recoveries", "rephrases"),
+    "supervised": ("supervised", "augment"),
     "labelled": ("labelled", "rephrases", "checks"),
-    "preference": ("edits", "trials", "regenerations", "rephrases", "overrides"),
+    "preference": ("edits", "trials", "regenerations", "overrides"),
     "trajectory_preference": ("trials",),
-    "action": ("actions", "decisions", "overrides"),
+    "action": ("actions", "recoveries", "decisions", "overrides"),
     "reward": ("rewards",),
     "retrieval": ("retrieval",),
 }

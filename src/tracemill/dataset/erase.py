@@ -19,8 +19,8 @@ from tracemill.core.erasure import Touched
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import ExportManifest, Fate, Tombstone, TrainedModel
 from tracemill.core.ids import now
-from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.version import CERTIFICATE, PATTERNS, TOMBSTONE, Version, open_version, version_folders
+from tracemill.dataset.files import locked, sha256_of, write_whole
+from tracemill.dataset.version import BESIDE, MANIFEST, TOMBSTONE, Version, open_version, version_folders
 from tracemill.privacy.subject import Subject
 
 _PATIENCE = 60.0
@@ -75,8 +75,7 @@ class VersionsPlace:
         for path in version_folders(folder):
             version = open_version(path)
             if (stone := version.tombstone) is not None:
-                names = [*(file.path for file in version.listed()), PATTERNS, CERTIFICATE]
-                if any((path / name).exists() for name in names):
+                if any((path / name).exists() for name in _going(version)):
                     yield version, stone.records  # a kill came between the tombstone and the end of all that goes
                 continue
             try:
@@ -93,11 +92,14 @@ def _bury_version(version: Version, records: int, receipt: str) -> int:
     rows = version.count()
     if version.tombstone is None:
         write_tombstone(version.path, Tombstone(receipt=receipt, erased=now(), records=records, rows=rows))
-    for file in version.listed():
-        (version.path / file.path).unlink(missing_ok=True)
-    (version.path / PATTERNS).unlink(missing_ok=True)
-    (version.path / CERTIFICATE).unlink(missing_ok=True)  # of what is there no more
+    for name in _going(version):
+        (version.path / name).unlink(missing_ok=True)
     return rows
+
+
+def _going(version: Version) -> list[str]:
+    """What goes with a version's rows: all its manifest names, and what was said of the rows beside it."""
+    return [*(file.path for file in version.listed()), *BESIDE]
 
 
 def write_tombstone(folder: Path, stone: Tombstone) -> None:
@@ -106,7 +108,7 @@ def write_tombstone(folder: Path, stone: Tombstone) -> None:
 
 
 class ExportsPlace:
-    """Exports of versions that were tombstoned: in the workspace, and wherever else ``places`` says one was written."""
+    """Exports of versions that were tombstoned or are gone: in the workspace, and wherever else ``places`` says one is."""
 
     name = "exports"
 
@@ -161,10 +163,17 @@ class ExportsPlace:
             except (OSError, msgspec.MsgspecError):
                 continue
             version = self._datasets / manifest.dataset / manifest.version
-            if (version / TOMBSTONE).exists() and any(
-                (folder / Path(file.path).name).exists() for file in manifest.files
-            ):
+            gone = (version / TOMBSTONE).exists() or not _is_of(version, manifest)
+            if gone and any((folder / Path(file.path).name).exists() for file in manifest.files):
                 yield folder, manifest
+
+
+def _is_of(version: Path, manifest: ExportManifest) -> bool:
+    """Whether an export is of the version that lies there now. Of one that was removed nobody can say whom it is made of."""
+    try:
+        return sha256_of(version / MANIFEST) == manifest.manifest_sha256
+    except OSError:
+        return False
 
 
 def _rows_without_manifest(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ of ids is worked on; :mod:`tracemill.dataset.assemble` makes the ranges and puts
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,13 +58,17 @@ class Merged:
 
 @dataclass
 class Merge:
-    """The merge of one range of example ids. Rows are written to ``<stem>.<split>-<type>.jsonl`` in ``work``."""
+    """The merge of one range of example ids. Rows are written to ``<stem>.<split>-<type>.jsonl`` in ``work``.
+
+    ``elsewhere`` are the examples that :func:`held_out_elsewhere` names.
+    """
 
     work: Path
     stem: str
     ledger: Standing
     recipe: Recipe
     seen: Seen
+    elsewhere: Collection[bytes] = frozenset()
     merged: Merged = field(default_factory=Merged)
 
     def run(self, entries: Iterable[Entry]) -> Merged:
@@ -132,6 +136,9 @@ class Merge:
             if draft.augmented and split != TRAIN:
                 self.merged.drops["augmented.not_train"] += 1
                 continue
+            if draft.augmented and self.elsewhere and _source(draft) in self.elsewhere:
+                self.merged.drops["augmented.example_elsewhere"] += 1
+                continue
             standing.setdefault(split, []).append(draft)
         recorded = {split: drafts for split, drafts in standing.items() if not all(one.augmented for one in drafts)}
         if recorded and len(recorded) < len(standing):  # what was made does not displace what was recorded
@@ -147,6 +154,27 @@ class Merge:
                 for owner in draft.owners:
                     record = self.ledger.ids[self.ledger.number(owner)]
                     fates.add(record, _encode(["left_out", draft.signal, "duplicate_across_splits"]))
+
+
+def held_out_elsewhere(entries: Iterable[Entry], ledger: Standing, recipe: Recipe) -> Iterator[bytes]:
+    """The keys of examples that ``train`` has too and another split keeps: no variation of them may be trained on."""
+    rank = precedence(recipe.split)
+    for key, payloads in grouped(entries):
+        splits: set[str] = set()
+        for draft in map(decode_draft, payloads) if len(payloads) > 1 else ():
+            numbers = [ledger.number(owner) for owner in draft.owners]
+            repeated = draft.whole and any(ledger.superseded[number] for number in numbers)
+            split = ledger.split(numbers[0])
+            if split is not None and not (draft.augmented or repeated or ledger.duplicate[numbers[0]]):
+                splits.add(split)
+        if TRAIN in splits and min(splits, key=rank.__getitem__) != TRAIN:
+            yield key
+
+
+def _source(draft: Draft) -> bytes:
+    """The key of the example that an augmented one was made of."""
+    mark = decode_line(draft.line).augmented
+    return b"" if mark is None else id_bytes(mark.source)
 
 
 def rows_file(stem: str, split: str, tag: str) -> str:
@@ -223,7 +251,8 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     """One row of all drafts of one content in one split: its sources and line."""
     if len(drafts) == 1:
         return drafts[0].sources, drafts[0].line
-    examples = sorted((decode_line(draft.line) for draft in drafts), key=_recorded_first)
+    by_line = sorted(draft.line for draft in drafts)  # of two that are alike in what follows, not the one stored first
+    examples = sorted(map(decode_line, by_line), key=_recorded_first)
     combined = msgspec.structs.replace(
         examples[0],
         sources=sorted({source for example in examples for source in example.sources}),
@@ -234,10 +263,14 @@ def _combine(drafts: list[Draft]) -> tuple[list[str], bytes]:
     return combined.sources, encode_line(combined)
 
 
-def _recorded_first(example: Example) -> tuple[bool, list[str], str]:
-    """What was recorded before what was made of something else; the same content is one row, and that is its kind."""
-    mark = example.augmented
-    return mark is not None, example.sources, "" if mark is None else mark.source + mark.operation
+def _recorded_first(example: Example) -> tuple[bool, bool, list[tuple[str, str]], list[str], str]:
+    """What was recorded before what was made of something else; the same content is one row, and that is its kind.
+
+    Of preferences the one with the first pair, as their scores and what is left of them are that pair's.
+    """
+    mark, pairs = example.augmented, sorted(_pairs([example]))
+    source = "" if mark is None else mark.source + mark.operation
+    return mark is not None, not pairs, pairs, example.sources, source
 
 
 def _pairs(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:

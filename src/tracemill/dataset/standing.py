@@ -78,9 +78,13 @@ class Proposal(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``current`` is the folder of the current version (``v3``), empty where none was ever chosen: then it is the newest."""
+    """``current`` is the folder of the current version (``v3``), empty where none was ever chosen: then it is the newest.
+
+    A build notes its version before anybody can see it; until then ``before`` is still the current one.
+    """
 
     current: str = ""
+    before: str = ""
     proposals: dict[str, Proposal] = {}
 
     def is_proposed(self, folder: str) -> bool:
@@ -123,10 +127,11 @@ def change_standing(folder: Path, work: str, change: Callable[[Standing], Standi
 def current_folder(folder: Path, versions: list[str]) -> str | None:
     """The folder of the current version among those there are, oldest first; None where there is none.
 
-    It is the one that was chosen last; without a choice, or when what was chosen is not there any more, the newest that is no
-    proposal.
+    It is the one that was chosen last, or while that is not there yet the one before it; without a choice, or when what was
+    chosen is not there any more, the newest that is no proposal.
     """
     standing = read_standing(folder)
-    if standing.current in versions:
-        return standing.current
+    for chosen in (standing.current, standing.before):
+        if chosen in versions:
+            return chosen
     return next((name for name in reversed(versions) if not standing.is_proposed(name)), None)

@@ -40,6 +40,8 @@ TOMBSTONE = "tombstone.json"
 CERTIFICATE = "certificate.json"
 PATTERNS = "patterns.json"
 """Tool patterns of the records a package was made of, beside the manifest: numbers and names of tools."""
+BESIDE = (PATTERNS, CERTIFICATE, *(f".{name}.draft" for name in (PATTERNS, CERTIFICATE)))
+"""What is written beside the manifest after the version is there, and what a kill leaves of the writing."""
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:@v?([1-9][0-9]{0,8}))?")
 
@@ -193,7 +195,7 @@ class Version:
                 problems.append(f"{file.path} was changed: its size or SHA-256 is not the manifest's")
             elif sum(1 for _ in self._lines(file.path)) != file.rows:
                 problems.append(f"{file.path} does not have {file.rows} rows")
-        known = {MANIFEST, BUILD, CERTIFICATE, PATTERNS, *(file.path for file in self.listed())}
+        known = {MANIFEST, BUILD, *BESIDE, *(file.path for file in self.listed())}
         problems.extend(
             f"{path.name} does not belong here" for path in sorted(self.path.iterdir()) if path.name not in known
         )

@@ -164,11 +164,11 @@ NOTHING = Attached()
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """Feedback or a validation that could not be joined. ``reason`` is a stable word.
+    """Feedback or a validation that could not be joined to an interaction. ``reason`` is a stable word.
 
     Reasons: ``no_link`` (neither an interaction, a step nor a conversation), ``no_such_step`` (nothing of the step's id is
     stored), ``no_such_turn`` (no turn of the conversation has these texts), ``no_turn_before`` (several have, all of them
-    later than the feedback).
+    later than the feedback), ``about_conversation`` (it means no single turn).
     """
 
     id: str
@@ -178,11 +178,15 @@ class Unmatched:
 
 @dataclass
 class Attachments:
-    """All feedback and validations of a store, by the interaction they are about."""
+    """All feedback and validations of a store, by the interaction they are about.
+
+    ``of_whole`` are those about a conversation as a whole (``about_conversation``): they belong to no interaction.
+    """
 
     _by_interaction: dict[str, list[Mark | Check]] = field(default_factory=dict)
     _by_conversation: dict[str, list[Mark | Check]] = field(default_factory=dict)
     unmatched: list[Unmatched] = field(default_factory=list)
+    of_whole: list[Unmatched] = field(default_factory=list)
     executions: Executions = field(default_factory=Executions)
 
     def of_batch(self, store: Store, ids: Sequence[str]) -> Iterator[Attached]:
@@ -287,6 +291,7 @@ def _attach(store: Store, said: Iterable[AnyRecord], up_to: int | None) -> Attac
             pending.append(_Pending(entry, record.platform, keys))
         elif record.conversation_id is not None:
             attachments.add_to_conversation(record.conversation_id, entry)
+            attachments.of_whole.append(Unmatched(record.id, record.platform, "about_conversation"))
         else:
             attachments.unmatched.append(Unmatched(record.id, record.platform, "no_link"))
     _resolve(store, of_steps, attachments, up_to)

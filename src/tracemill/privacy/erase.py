@@ -55,7 +55,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Eraser:
-    """Carries requests out over one workspace. ``find`` says what belongs to a subject now."""
+    """Carries requests out over one workspace. ``find`` says what belongs to a subject now.
+
+    ``link`` gives a conversation's id as redacted records have it: one conversation may lie in the store under both.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Eraser:
         find: Callable[[ErasureRequest], Found],
         log: AuditLog,
         signer: Signer,
+        link: Callable[[str], str] = str,
     ) -> None:
         self._store = store
         self._workspace = workspace
@@ -72,6 +76,7 @@ class Eraser:
         self._find = find
         self._log = log
         self._signer = signer
+        self.link = link
 
     # -- holds
 
@@ -82,14 +87,15 @@ class Eraser:
 
     def holding(self, kind: SubjectKind, value: str, found: Found) -> LegalHold | None:
         """The hold that defers the erasure of a subject, if there is one."""
-        for hold in self.holds():
-            if hold.released:
-                continue
+        standing = [hold for hold in self.holds() if not hold.released]
+        conversations = [*found.within, value] if kind == "conversation" else found.within
+        linked = {self.link(name) for name in conversations} if standing else set()
+        for hold in standing:
             named = {
                 "all": True,
                 "platform": hold.value in found.platforms,
                 "user": hold.value in found.people or (kind == "user" and hold.value == value),
-                "conversation": hold.value in found.within or (kind == "conversation" and hold.value == value),
+                "conversation": hold.kind == "conversation" and self.link(hold.value) in linked,
                 "interaction": hold.value in found.ids or (kind == "interaction" and hold.value == value),
             }
             if named[hold.kind]:
@@ -260,9 +266,11 @@ class Eraser:
     def _forget_holds(self, subject: Subject) -> None:
         """Holds that are over and named what is gone name it by its digest from now on."""
         names = subject.ids | subject.conversations | subject.pseudonyms
+        linked = {self.link(name) for name in subject.conversations}
         with self._store.exclusive() as connection:
             for hold in erasing.holds(connection):
-                if hold.released and hold.value in names:
+                gone = hold.value in names or (hold.kind == "conversation" and self.link(hold.value) in linked)
+                if hold.released and gone:
                     digest = hashlib.sha256(f"{hold.kind}:{hold.value}".encode("utf-8", "surrogatepass")).hexdigest()
                     erasing.put_hold(connection, msgspec.structs.replace(hold, value=f"sha256:{digest}"))
 

@@ -8,6 +8,7 @@ then.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FAILED = "redaction_failed"
 _REMEMBERED = 50_000
+_OF_WHOM = re.compile(r'"(?:user|user_id|author_id|pseudonym|raw_id|conversation_id)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
+"""Where some JSON, torn or not, states whose it is. Redacted there, erasure would not find it any more."""
 Joins = Callable[[AnyRecord], Iterable[bytes]]
 """Gives what a record is matched by where it, or what is matched to it, names no interaction."""
 
@@ -101,7 +104,10 @@ class RedactionGate:
             text = raw.decode()
         except UnicodeDecodeError:
             return None
-        return None if "\x00" in text else self.redactor.text(text).text.encode()
+        if "\x00" in text:
+            return None
+        clean = self.redactor.text(text).text
+        return clean.encode() if _OF_WHOM.findall(clean) == _OF_WHOM.findall(text) else None
 
     def same(self, known: bytes, new: bytes) -> bool:
         """See :class:`tracemill.store.gate.Gate`."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 from tracemill.core.codec import MAX_DEPTH
 from tracemill.core.errors import RecordError
 from tracemill.core.policy import MARK
-from tracemill.core.records import Channel
+from tracemill.core.records import Channel, Option
 from tracemill.privacy import jsontext
 from tracemill.privacy.kinds_fields import kind_of, normal
 from tracemill.privacy.wording import words
@@ -26,11 +26,13 @@ LINKS = frozenset(("conversation_id", "session_id", "trace_id", "response_id", "
 """Fields by which records are joined: what they say of a person must be replaced in the same way everywhere."""
 _FIXED = frozenset(
     words(
-        "id time schema_version producer sequence interaction_id step_id parent_id kind platform model "
+        "time schema_version producer sequence interaction_id step_id parent_id kind platform model "
         "model_requested experiment usage finish_reason completion_status execution_mode annotator_kind "
         "purpose pseudonym key_id tool call_id type tools_used policy_version start_time end_time "
     )
 )
+_SAYING: dict[str, tuple[type[Struct], ...]] = {"id": (Channel,), "name": (Channel, Option)}
+"""Whose ``id`` and ``name`` are what people wrote or are reached by; those of all else are words of the application."""
 _FIXED_IN_MESSAGE = frozenset(("role", "tool_call_id", "type", "id"))
 _TEXT_ONLY = frozenset(("tools",))
 """Fields in which a key describes a value that is not there, as in a schema."""
@@ -76,10 +78,10 @@ def _struct(value: S, pointer: str, leaf: Leaf) -> S:
     changes: dict[str, Any] = {}
     for name in value.__struct_fields__:
         old = getattr(value, name)
-        if old is None or name in _FIXED or (name == "name" and not isinstance(value, Channel)):
+        if old is None or (name in ("id", "name") and not isinstance(value, _SAYING.get(name, ()))) or name in _FIXED:
             continue
         place = f"{pointer}/{name}"
-        if name in LINKS:
+        if name in LINKS or name == "id":
             new = leaf(old, Place(place, link=True)) if isinstance(old, str) else old
         elif name == "raw_id":
             new = leaf(old, Place(place, "username"))

@@ -28,6 +28,7 @@ Belonging: TypeAlias = Callable[[Sequence[str]], Mapping[str, str]]
 """Gives, for ids of interactions, the conversation (else the session) of each that is stored and has one."""
 _VEILED = b"\x00tm:veil:1"
 _NONCE = 12
+_UNSAID = "why is not shown: it quotes what cannot be redacted"
 _BOUND = b"tracemill veil 1"
 
 
@@ -38,7 +39,7 @@ class Gate(Protocol):
         """Encoded records as they may be stored, or why one may not; bytes that are no record come back as they are."""
 
     def readable(self, raw: bytes) -> bytes | None:
-        """Bytes that were refused as they may be kept; None when they cannot be read, so that nobody knows what they hold."""
+        """Bytes that were refused as they may be kept; None when nobody can read what they hold, or erasure whose they are."""
 
     def same(self, known: bytes, new: bytes) -> bool:
         """Whether two encoded records of one id were the same before they passed, by this gate or another of the key."""
@@ -121,12 +122,14 @@ class Gateway:
 
     def hide(self, rejected: Sequence[Rejected]) -> None:
         """The same for what is no record: its bytes, and the message, which may quote them."""
-        if self._gate() is None:
+        gate = self._gate()
+        if gate is None:
             return
         for entry in rejected:
             entry.raw = self.hidden(entry.raw)
             old = entry.refusal
-            message = self.hidden(old.message.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
+            readable = gate.readable(old.message.encode("utf-8", "backslashreplace"))
+            message = _UNSAID if readable is None else readable.decode("utf-8", "backslashreplace")
             entry.refusal = Refusal(old.index, old.id, old.reason, message)
 
     def waiting(self, content: bytes) -> bytes:

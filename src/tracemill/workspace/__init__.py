@@ -264,7 +264,7 @@ class Workspace:
 
     def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
         """Build a version of a dataset, or give the one there already is of the same records and recipe."""
-        chosen = self._taken(recipe or default_recipe())
+        chosen = self.taken(recipe or default_recipe())
         redactor = self.redacting.of_recipe(chosen)
         built = build(
             self.store, chosen, self.dataset_root, redactor=redactor, settings=self.settings, progress=progress
@@ -272,7 +272,7 @@ class Workspace:
         add_patterns(self.store, built.version, chosen, progress)
         return built
 
-    def _taken(self, recipe: Recipe) -> Recipe:
+    def taken(self, recipe: Recipe) -> Recipe:
         """A recipe that reads nothing older than retention lets it, under the consent that holds here."""
         chosen = self.consenting.recipe(recipe)
         since = trainable_since(self.settings, chosen.source.platforms)
@@ -289,7 +289,7 @@ class Workspace:
         self, recipe: Recipe | None = None, *, actor: str = "", progress: Progress | None = None
     ) -> Proposed:
         """Build a version that waits for approval; see :meth:`tracemill.workspace.proposing.Proposing.propose`."""
-        chosen = self._taken(recipe or default_recipe())
+        chosen = self.taken(recipe or default_recipe())
         redactor = self.redacting.of_recipe(chosen)
         return self.proposing.propose(chosen, actor=actor or local_actor(), redactor=redactor, progress=progress)
 
@@ -376,7 +376,7 @@ class Workspace:
     def erasing(self) -> Erasing:
         """Erasure over this workspace."""
         log, withdrawn = self.audit_log, self.consenting.withdrawn
-        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn, self.redacting)
+        return Erasing(self.path, self.settings, self.store, log, self.signer, withdrawn, self.redacting.link, self)
 
     @cached_property
     def consenting(self) -> Consenting:

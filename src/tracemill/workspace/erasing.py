@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from tracemill.core.erasure import ErasureRequest, Receipt, SubjectKind
-from tracemill.core.errors import TracemillError
+from tracemill.core.errors import DatasetError, TracemillError
 from tracemill.core.examples import ExportManifest, Tombstone
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
-from tracemill.dataset.build import build
+from tracemill.dataset.build import Built
 from tracemill.dataset.erase import EXPORT, MODELS, ExportsPlace, ModelsPlace, VersionsPlace, write_tombstone
-from tracemill.dataset.recipe import recorded_recipe
+from tracemill.dataset.recipe import Recipe, recorded_recipe
+from tracemill.dataset.standing import read_standing
 from tracemill.dataset.version import TOMBSTONE, Version, current_versions, list_versions
 from tracemill.export.places import external_exports
 from tracemill.export.write import export_version
@@ -39,7 +41,16 @@ from tracemill.privacy.signing import Signer
 from tracemill.store.archived import archive_folder
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.judging import JudgePlace
-from tracemill.workspace.redacting import Redacting
+
+
+class Builds(Protocol):
+    """How the workspace builds a dataset: under what retention and consent allow now."""
+
+    def taken(self, recipe: Recipe) -> Recipe:
+        """The recipe as it is built at this moment."""
+
+    def build_dataset(self, recipe: Recipe | None = None, *, progress: Progress | None = None) -> Built:
+        """Build a version. Raises TracemillError."""
 
 
 class Erasing:
@@ -53,16 +64,17 @@ class Erasing:
         log: AuditLog,
         signer: Signer,
         withdrawn: Callable[[Version], Mapping[str, str]],
-        redacting: Redacting,
+        link: Callable[[str], str],
+        builds: Builds,
     ) -> None:
         self._withdrawn = withdrawn
+        self._builds = builds
         self._path, self._settings, self._store = path, settings, store
-        self._redacting = redacting
         self._datasets, self._exports = path / "datasets", path / "exports"
         self._current = ""
         self._one_at_a_time = threading.Lock()  # the places know one receipt, the current one
         self._log = log
-        self.eraser = Eraser(store, path, self._places(), self._find, log, signer)
+        self.eraser = Eraser(store, path, self._places(), self._find, log, signer, link)
 
     def _places(self) -> list[Place]:
         """Sources before what is made of them, so that nothing is made of them again behind the back of the erasure."""
@@ -157,7 +169,9 @@ class Erasing:
         built: list[str] = []
         versions = list_versions(self._datasets)
         for version, later in pairwise(versions):
-            if version.name == later.name and _replaces(later, version):  # a kill came before the old one named the new
+            if (
+                version.name == later.name and self._replaces(later, version) and not _proposed(later)
+            ):  # a kill came before the old one named the new
                 self._note_replaced(version, later.reference, progress)
         for version in current_versions(self._datasets):
             stone = version.tombstone
@@ -165,8 +179,9 @@ class Erasing:
                 continue
             try:
                 recipe = recorded_recipe(version.manifest.recipe, version.manifest.recipe_hash)
-                redactor = self._redacting.of_recipe(recipe)
-                made = build(self._store, recipe, self._datasets, redactor=redactor, progress=progress)
+                made = self._builds.build_dataset(recipe, progress=progress)
+                if _proposed(made.version):
+                    raise DatasetError(f"what is left of it is {made.version.reference}, which was not approved")
             except TracemillError as error:
                 self._log.record("dataset.not_rebuilt", version.reference, actor="erasure", why=error.message)
                 continue
@@ -179,14 +194,31 @@ class Erasing:
         """Export what was exported of a version from the one built in its place, and have the old one name the new."""
         for folder in sorted(self._exports.glob(f"{version.name}-{version.path.name}-*")):
             if (folder / EXPORT).exists() and (folder / TOMBSTONE).exists():
-                self._export_again(folder, reference, progress)
+                self._export_again(folder, version, reference, progress)
         if version.tombstone is not None:
             write_tombstone(version.path, msgspec.structs.replace(version.tombstone, replaced_by=reference))
 
-    def _export_again(self, folder: Path, reference: str, progress: Progress | None) -> None:
+    def _replaces(self, later: Version, version: Version) -> bool:
+        """Whether a version is the one that was built of the same recipe when the one before it had lost its rows."""
+        stone = version.tombstone
+        if stone is None or stone.replaced_by or later.tombstone is not None:
+            return False
+        if later.build_record().built < stone.erased:
+            return False
+        was, made = version.manifest, later.manifest.recipe_hash
+        if made == was.recipe_hash:
+            return True
+        try:
+            return made == self._builds.taken(recorded_recipe(was.recipe, was.recipe_hash)).hash()
+        except TracemillError:
+            return False
+
+    def _export_again(self, folder: Path, before: Version, reference: str, progress: Progress | None) -> None:
         version = next(found for found in list_versions(self._datasets) if found.reference == reference)
         try:
             old = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
+            if (old.dataset, old.version) != (before.name, before.path.name):
+                return  # of a dataset whose name begins like this one
             export_version(
                 version,
                 old.format,
@@ -205,16 +237,9 @@ class Erasing:
         write_tombstone(folder, msgspec.structs.replace(stone, replaced_by=reference))
 
 
-def _replaces(later: Version, version: Version) -> bool:
-    """Whether a version is the one that was built of the same recipe when the one before it had lost its rows."""
-    stone = version.tombstone
-    return (
-        stone is not None
-        and not stone.replaced_by
-        and later.tombstone is None
-        and later.manifest.recipe_hash == version.manifest.recipe_hash
-        and later.build_record().built >= stone.erased
-    )
+def _proposed(version: Version) -> bool:
+    """Whether a version waits for approval, or was refused."""
+    return read_standing(version.path.parent).is_proposed(version.path.name)
 
 
 def person_hash(value: str) -> str:

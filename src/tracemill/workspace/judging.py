@@ -9,7 +9,7 @@ another machine. Every answer is kept at once: whatever stops the work, the next
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -160,7 +160,7 @@ class Judging:
             if (stored := cache.get(question.key)) is not None:
                 cache.use(question.key, question.records)
                 self._report.cached += 1
-                self._write(question, msgspec.json.decode(stored, type=question.kind))
+                self._write(question, msgspec.json.decode(stored, type=question.kind), cache)
             else:
                 waiting.append((question, pool.submit(self._ask, question)))
         problem: TracemillError | None = None
@@ -177,7 +177,7 @@ class Judging:
                 self._report.unknown[answer.unknown] += 1
                 continue
             cache.put(question.key, answer, question.records)
-            self._write(question, answer)
+            self._write(question, answer, cache)
         if problem is not None:
             raise problem
 
@@ -196,7 +196,8 @@ class Judging:
     def _id(self, record: str, name: str, *more: str) -> str:
         return derived_id("judge", self.client.model, name, record, *more)
 
-    def _write(self, question: _Question, answer: _Answer) -> None:
+    def _write(self, question: _Question, answer: _Answer, cache: JudgeCache) -> None:
+        """Store an answer. One about somebody who was erased while the judge thought is not kept in the cache either."""
         if isinstance(answer, Judgement):
             made = [
                 self._feedback(question, 0, name, score, answer.words[name]) for name, score in answer.scores.items()
@@ -206,7 +207,10 @@ class Judging:
             made = [self._feedback(question, side, "preference", abs(side - value), answer.better) for side in (0, 1)]
             self._report.contradicts += answer.contradicts
         self._report.judged += 1
-        self._report.written += self._store.append(made).stored
+        done = self._store.append(made)
+        self._report.written += done.stored
+        if done.refused:
+            cache.forget(question.records)
 
     def _feedback(self, question: _Question, side: int, name: str, score: float, word: str) -> Feedback:
         record = question.records[side]
@@ -233,6 +237,14 @@ def _read_pair(texts: Sequence[str]) -> Preference:
     return prefer(read_side(texts[0]), read_side(texts[1]))
 
 
+def forget(workspace: Path, records: Iterable[str]) -> int:
+    """Remove every answer about some records from the cache of a workspace, if it has one; gives how many."""
+    if not (workspace / FILE).exists():
+        return 0
+    with JudgeCache(workspace) as cache:
+        return cache.forget(sorted(records))
+
+
 class JudgePlace:
     """The judge's cache, as a place that erasure has to reach."""
 
@@ -243,10 +255,7 @@ class JudgePlace:
 
     def erase(self, subject: Subject) -> Touched:
         """Remove every answer about a record of theirs; safe to run again."""
-        if not (self._workspace / FILE).exists():
-            return Touched(place=self.name)
-        with JudgeCache(self._workspace) as cache:
-            gone = cache.forget(sorted(subject.ids))
+        gone = forget(self._workspace, subject.ids)
         return Touched(place=self.name, removed={"answers": gone} if gone else {})
 
     def left(self, subject: Subject) -> int:

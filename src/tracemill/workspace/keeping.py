@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -21,6 +21,7 @@ from tracemill.store.base import Filter
 from tracemill.store.keeping import run_archive
 from tracemill.store.tiered import TieredStore
 from tracemill.workspace.erasing import Erasing
+from tracemill.workspace.judging import forget
 
 LOG = "archive.log"
 _AT_ONCE = 1000
@@ -53,14 +54,17 @@ def maintain(store: TieredStore, erasing: Erasing, progress: Progress | None = N
     """Go on with open erasures, remove what is too old to keep, archive what is old enough. Raises TracemillError."""
     erasing.eraser.set_again()
     receipts = Counter(str(receipt.status) for receipt in erasing.go_on(progress))
-    expired, held = expire(store, erasing.eraser.holds())
+    expired, held = expire(store, erasing.eraser.holds(), erasing.eraser.link)
     report = run_archive(store, progress=progress)
     store.shrink()
     return Maintained(report, dict(receipts), expired, held)
 
 
-def expire(store: TieredStore, holds: list[LegalHold]) -> tuple[dict[str, int], int]:
-    """Remove records older than their platform's ``store_days``; counts by platform, and how many a hold kept."""
+def expire(store: TieredStore, holds: list[LegalHold], link: Callable[[str], str] = str) -> tuple[dict[str, int], int]:
+    """Remove records older than their platform's ``store_days``; counts by platform, and how many a hold kept.
+
+    ``link`` gives a conversation's id as redacted records have it.
+    """
     standing = [hold for hold in holds if not hold.released]
     expired: Counter[str] = Counter()
     held = 0
@@ -75,11 +79,12 @@ def expire(store: TieredStore, holds: list[LegalHold]) -> tuple[dict[str, int], 
         until = days_ago(rule.store_days)
         old: list[str] = []
         for some in _batched(_too_old(store, platform, until), _AT_ONCE):
-            going = [identity for identity in _let_go(store, standing, some) if identity not in kept]
+            going = [identity for identity in _let_go(store, standing, some, link) if identity not in kept]
             held += len(some) - len(going)
             old += going
         for start in range(0, len(old), _AT_ONCE):
             expired[platform] += store.erase(old[start : start + _AT_ONCE])
+            forget(Path(store.settings.workspace), old[start : start + _AT_ONCE])
     return dict(expired), held
 
 
@@ -117,7 +122,9 @@ def _too_old(store: TieredStore, platform: str, until: datetime) -> Iterator[Any
         yield from (record for record in some if _interaction_of(record) not in known)
 
 
-def _let_go(store: TieredStore, standing: list[LegalHold], records: Sequence[AnyRecord]) -> list[str]:
+def _let_go(
+    store: TieredStore, standing: list[LegalHold], records: Sequence[AnyRecord], link: Callable[[str], str]
+) -> list[str]:
     """The ids of those that no hold keeps: neither itself nor as part of the interaction it belongs to."""
     if not standing:
         return [record.id for record in records]
@@ -126,7 +133,7 @@ def _let_go(store: TieredStore, standing: list[LegalHold], records: Sequence[Any
     kept = {
         identity
         for identity, record in [(record.id, record) for record in records] + list(whole.items())
-        if any(_holds(hold, record) for hold in standing)
+        if any(_holds(hold, record, link) for hold in standing)
     }
     return [record.id for record in records if record.id not in kept and _interaction_of(record) not in kept]
 
@@ -143,13 +150,14 @@ def _batched(records: Iterable[AnyRecord], size: int) -> Iterator[list[AnyRecord
         yield some
 
 
-def _holds(hold: LegalHold, record: AnyRecord) -> bool:
+def _holds(hold: LegalHold, record: AnyRecord, link: Callable[[str], str]) -> bool:
     user = getattr(record, "user", None)
+    conversation = getattr(record, "conversation_id", None) if hold.kind == "conversation" else None
     named = {
         "all": True,
         "platform": record.platform == hold.value,
         "user": user is not None and user.pseudonym == hold.value,
-        "conversation": getattr(record, "conversation_id", None) == hold.value,
+        "conversation": conversation is not None and link(conversation) == link(hold.value),
         "interaction": hold.value in (record.id, getattr(record, "interaction_id", None)),
     }
     return named[hold.kind]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from tracemill.core.steps import Progress
-from tracemill.dataset.files import sync_folder, write_whole
+from tracemill.dataset.files import locked, sync_folder, write_whole
 from tracemill.dataset.recipe import Recipe
-from tracemill.dataset.version import PATTERNS, Version
+from tracemill.dataset.standing import PATIENCE
+from tracemill.dataset.version import PATTERNS, TOMBSTONE, Version
 from tracemill.insight.mining import mine, narrow
 from tracemill.store.base import Filter, Store
 
@@ -28,6 +29,9 @@ def add_patterns(store: Store, version: Version, recipe: Recipe, progress: Progr
         return recipe.source.filter(after=after, up_to=up_to)
 
     found = mine(store, where, up_to=version.build_record().watermark, progress=progress)
-    write_whole(place, msgspec.json.format(msgspec.json.encode(narrow(found)), indent=2) + b"\n")
-    place.chmod(0o444)
-    sync_folder(version.path)
+    with locked(version.path.parent, f"adding patterns to {version.reference}", wait=PATIENCE):
+        if (version.path / TOMBSTONE).exists() or place.exists():
+            return  # erased while they were mined, or mined by another build
+        write_whole(place, msgspec.json.format(msgspec.json.encode(narrow(found)), indent=2) + b"\n")
+        place.chmod(0o444)
+        sync_folder(version.path)

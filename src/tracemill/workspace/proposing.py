@@ -133,7 +133,7 @@ class Proposing:
                 reason=reason,
                 overridden=bool(failed),
             )
-            return msgspec.structs.replace(_with(standing, version, decided), current=version.path.name)
+            return msgspec.structs.replace(_with(standing, version, decided), current=version.path.name, before="")
 
         standing = self._change(version, decide)
         proposal = standing.proposals[version.path.name]
@@ -183,7 +183,7 @@ class Proposing:
                 status = standing.proposals[version.path.name].status
                 hint = "`tracemill dataset approve` makes it current." if status == "waiting" else "Propose it again."
                 raise ProposalError(f"{version.reference} was never approved ({status})", hint=hint)
-            return msgspec.structs.replace(standing, current=version.path.name)
+            return msgspec.structs.replace(standing, current=version.path.name, before="")
 
         self._change(version, decide)
         self._audit("dataset.rollback", version.reference, actor=actor, before=before, reason=reason)

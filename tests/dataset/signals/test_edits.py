@@ -151,3 +151,16 @@ def test_why_nothing_is_made(fields: dict[str, Any], said: list[AnyRecord], reas
 def test_a_bracket_bomb_is_looked_at_only_so_often() -> None:
     subject = interaction("t", ASK, response=says("assistant", "[" * 50_000), artifact=[1])
     assert made(subject, edited(changed=[2])).signal == "artifact_as_content"
+
+
+def test_both_sides_begin_with_an_assistant_message() -> None:
+    subject = interaction("t", ASK, response=says("tool", json.dumps(OLD)), artifact=OLD)
+    example = made(subject, edited())
+    assert [side[0]["role"] for side in (example.chosen, example.rejected)] == ["assistant", "assistant"]
+    assert example.signal == "artifact_as_content"
+
+
+def test_the_same_call_under_another_id_corrects_nothing() -> None:
+    subject = interaction("t", ASK, response=calls("search", '{"q": 1}', "call_1"))
+    correction = feedback("f", "t", kind="edit", correction=calls("search", '{"q":1}', "call_2"))
+    assert run(subject, correction) == Drop("unchanged")

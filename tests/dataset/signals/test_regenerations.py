@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataset.support import feedback, interaction, list_store, open_store, record_id, says, validation
+from tests.dataset.support import calls, feedback, interaction, list_store, open_store, record_id, says, validation
 from tracemill.core.examples import LabelledExample, PreferenceExample
 from tracemill.core.records import AnyRecord, Interaction
 from tracemill.dataset.build import build_version
@@ -274,3 +274,28 @@ def test_what_a_policy_redacts_does_not_come_back(tmp_path: Path) -> None:
     files = [path for path in version.path.iterdir() if path.is_file()]
     assert files
     assert not [path for path in files if b"lovelace@" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(("better", "worse"), [("a", "b"), ("b", "a")])
+def test_two_signals_that_give_one_preference_do_so_in_any_order(tmp_path: Path, better: str, worse: str) -> None:
+    recipe = Recipe(name="again", signals=("trials", "regenerations"), trial_score="success")
+    records: list[AnyRecord] = [
+        answered(better, "Glomma.", minutes=5, task_id="t", success=True),
+        answered(worse, "Oslo.", minutes=1, task_id="t", success=False),
+    ]
+    one = build_version(list_store(records), recipe, tmp_path / "one")
+    other = build_version(list_store(records[::-1]), recipe, tmp_path / "other")
+    assert one.count() == 1
+    assert list(one.examples()) == list(other.examples())
+    assert one.manifest_sha256 == other.manifest_sha256
+
+
+def test_the_same_call_under_another_id_is_no_other_answer(tmp_path: Path) -> None:
+    """A provider draws the ids of calls at random."""
+    records: list[AnyRecord] = [
+        interaction(name, ASK, minutes=minutes, conversation_id="c", response=calls("search", '{"q": 1}', name))
+        for name, minutes in (("a", 1), ("b", 5))
+    ]
+    version = build_version(list_store(records), RECIPE, tmp_path)
+    assert version.count() == 0
+    assert {fate.left_out.get("regenerations") for fate in version.fates()} == {"not_answered_again"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.support import calls, interaction, open_store, record_id, result, says
+from tests.dataset.support import calls, interaction, list_store, open_store, record_id, result, reward, says
 from tracemill.core.examples import PreferenceExample, TrajectoryPreference
 from tracemill.core.records import Message
 from tracemill.dataset.build import build_version
@@ -154,3 +154,26 @@ def test_of_two_successes_the_cheaper_and_the_quicker_is_better(tmp_path: Path) 
         assert (example.chosen[0]["content"], example.confidence) == (better, 0.6)
         assert version.manifest.drops["trials.no_score"] == 1  # c failed: cheap is not enough
     store.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_scores_of_a_preference_are_those_of_its_first_pair(tmp_path: Path, seed: int) -> None:
+    scores = {f"{seed} {task} {said}": task / 10 + (said == "good") / 2 for task in (1, 2) for said in ("good", "bad")}
+    records = [
+        one
+        for name, score in scores.items()
+        for one in (
+            interaction(
+                *(name, [says("user", "Name a river.")]),
+                task_id=f"t{name.split()[1]}",
+                response=says("assistant", name.split()[2]),
+            ),
+            reward(name, score),
+        )
+    ]
+    version = build_version(list_store(records), Recipe(name="d", signals=("trials",)), tmp_path)
+    (example,) = version.examples()
+    assert isinstance(example, PreferenceExample)
+    assert len(example.pairs) == 2
+    by_id = {record_id(name): score for name, score in scores.items()}
+    assert (example.chosen_score, example.rejected_score) == tuple(by_id[side] for side in example.pairs[0])

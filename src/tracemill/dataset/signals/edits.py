@@ -21,6 +21,7 @@ from tracemill.core.examples import PreferenceExample
 from tracemill.core.messages import role, text, tool_calls
 from tracemill.core.records import AnyRecord, Feedback, Interaction, Message, Validation
 from tracemill.core.steps import Drop
+from tracemill.dataset.history import shared_length
 from tracemill.dataset.identity import identified
 from tracemill.dataset.signals.carried import exchange, same, written
 from tracemill.dataset.signals.confidence import BY_ANNOTATOR
@@ -130,7 +131,9 @@ def _replaced(interaction: Interaction, chosen: list[Message], signal: str) -> _
 
 def _says_the_same(answer: Message, correction: Message) -> bool:
     calls, corrected = list(tool_calls(answer)), list(tool_calls(correction))
-    return text(answer) == text(correction) and calls == corrected
+    if text(answer) == text(correction) and calls == corrected:
+        return True
+    return shared_length([answer], [correction]) == 1  # whatever the ids of its calls are
 
 
 def _exchanged(interaction: Interaction, original: Any, edited: Any) -> _Sides | Drop:
@@ -141,6 +144,7 @@ def _exchanged(interaction: Interaction, original: Any, edited: Any) -> _Sides |
         return Drop("unchanged")
     if not prompt:
         return Drop("no_prompt")
+    answer = answer if answer is not None and role(answer) == "assistant" else None
     carried = exchange(answer, original, edited) if answer is not None else None
     if answer is not None and carried is not None:
         return _Sides(f"artifact_{carried.how}", prompt, [carried.message], [answer])

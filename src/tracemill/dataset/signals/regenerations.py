@@ -194,9 +194,14 @@ def asked_again(turns: Sequence[Turn]) -> Iterator[tuple[Turn, Turn, float]]:
 def regeneration(
     better: Interaction, worse: Interaction, evidence: Evidence, sources: Sequence[str]
 ) -> PreferenceExample | None:
-    """The preference of two answers; None where the histories turn out to differ in what the spine does not look at."""
+    """The preference of two answers; None where the histories turn out to differ in what the spine does not look at.
+
+    Neither is there one where the answers do not: the same call under an id of its own is the same answer.
+    """
     (prompt, chosen), (other, rejected) = prompt_and_answer(better), prompt_and_answer(worse)
     if chosen is None or rejected is None or not len(prompt) == len(other) == shared_length(prompt, other):
+        return None
+    if shared_length([*prompt, chosen], [*other, rejected]) > len(prompt):
         return None
     example = PreferenceExample(
         id="",

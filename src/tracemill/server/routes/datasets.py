@@ -107,7 +107,8 @@ async def diff(
 async def propose(request: Request, principal: Annotated[Principal, needs("admin")]) -> Response:
     """Build a version that waits for approval, and check its gates; answers when it is built.
 
-    Steps of one's own (`module:name`) are code, and are taken from recipe files only. 409 when nothing would change.
+    Steps and features of one's own (`module:name`) are code, and are taken from recipe files only.
+    409 when nothing would change.
     """
     context = _whole(request, principal)
     recipe = _recipe(decode_as(await read_body(request), Proposing).recipe)
@@ -160,18 +161,21 @@ def _whole(request: Request, principal: Principal) -> Context:
 
 
 def _recipe(content: dict[str, Any]) -> Recipe:
-    steps = content.get("steps", [])
-    named = (
-        [next(iter(step), "") if isinstance(step, dict) else step for step in steps] if isinstance(steps, list) else []
-    )
-    if any(isinstance(name, str) and ":" in name for name in named):
-        raise ApiError(
-            422,
-            "invalid",
-            "a step of one's own is code, and is not taken over the network",
-            hint="Put the recipe into a file and use `tracemill dataset propose`.",
-            param="recipe.steps",
+    for key, what in (("steps", "step"), ("features", "feature")):
+        entries = content.get(key)
+        named = (
+            [next(iter(entry), "") if isinstance(entry, dict) else entry for entry in entries]
+            if isinstance(entries, list)
+            else []
         )
+        if any(isinstance(name, str) and ":" in name for name in named):
+            raise ApiError(
+                422,
+                "invalid",
+                f"a {what} of one's own is code, and is not taken over the network",
+                hint="Put the recipe into a file and use `tracemill dataset propose`.",
+                param=f"recipe.{key}",
+            )
     return parse_recipe(content)
 
 
