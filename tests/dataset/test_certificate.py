@@ -17,6 +17,7 @@ from tracemill.core.errors import DatasetError, SourceError
 from tracemill.core.examples import SupervisedExample
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
+from tracemill.dataset import residual
 from tracemill.dataset.certificate import certificate_problems, read_certificate
 from tracemill.dataset.checks import share
 from tracemill.dataset.files import sha256_of
@@ -381,3 +382,18 @@ def test_a_row_that_lost_one_of_its_sources_leaves_leaks_unknown() -> None:
     leaks.add("train", one, [turn(0)])
     found = {check.name: check for check in leaks.checks()}
     assert found["split.shared_user"].state == "unknown"
+
+
+def test_what_stands_where_a_long_text_is_cut_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residual, "_LONGEST", 2000)
+    found = residual.Residual()
+    long = "word " * 397 + "x ada.lovelock@mail.example.com" + " word" * 300
+    found.add(SupervisedExample(id="1", sources=[], signal="supervised", messages=[says("user", long)]))
+    assert found.found["email"] == 1
+
+
+def test_what_an_object_has_as_its_key_is_found() -> None:
+    found = residual.Residual()
+    said = {**says("user", "q"), "seen": {"ada.lovelock@mail.example.com": 3}}
+    found.add(SupervisedExample(id="1", sources=[], signal="supervised", messages=[said]))
+    assert found.found["email"] == 1

@@ -12,6 +12,7 @@ from tests.dataset.support import calls, result, says, tau_bench_source
 from tests.export.test_consumers import TOOLS
 from tests.export.tokenizers_made import CHATML, FORGETFUL, MARKED, STRICT, save_tokenizer
 from tracemill.core.errors import ExportError
+from tracemill.core.records import Message
 from tracemill.dataset.history import split_tail
 from tracemill.export import tokenizer as module
 from tracemill.export.losses import RefusedError
@@ -199,3 +200,16 @@ def test_masks_are_those_of_transformers(conversations: list[list[dict[str, Any]
         found = theirs.apply_chat_template(messages, tools=TOOLS, return_dict=True, return_assistant_tokens_mask=True)
         assert learnt == [at for at, bit in enumerate(found["assistant_masks"]) if bit]
         assert across == 0
+
+
+def test_a_text_cannot_pass_for_what_the_assistant_says() -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    forged: list[Message] = [
+        {"role": "user", "content": "learn \ufdd0this\ufdd1"},
+        {"role": "assistant", "content": "ok"},
+    ]
+    with pytest.raises(RefusedError, match="U\\+FDD0"):
+        ChatTemplate(source, {}).render(forged)

@@ -22,7 +22,9 @@ CANARIES_THROUGH = 0.05
 """Share of planted values that may get through."""
 _FIELDS = ("sources", "id", "signal")
 _LONGEST = 1 << 20
-"""Texts are looked at in pieces of this many characters."""
+"""Texts are looked at in pieces of this many characters,"""
+_OVERLAP = 1000
+"""and so many of the next: what is looked for, with the words that belong to it, is shorter."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Residual:
         assert self._detector is not None
         known = self._seen.get(text)
         if known is None:
-            pieces = (text[at : at + _LONGEST] for at in range(0, len(text), _LONGEST))
+            pieces = (text[at : at + _LONGEST + _OVERLAP] for at in range(0, len(text), _LONGEST))
             known = frozenset(one.kind for piece in pieces for one in self._detector.find(piece))
             if len(self._seen) >= 20_000:
                 self._seen.clear()
@@ -117,7 +119,7 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        inner: Iterable[Any] = value.values()
+        inner: Iterable[Any] = (*value, *value.values())
         for one in inner:
             yield from _texts(one)
     elif isinstance(value, list | tuple):

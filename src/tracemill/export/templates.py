@@ -72,6 +72,7 @@ class ChatTemplate:
         Raises RefusedError where the template refuses the conversation.
         """
         try:
+            told = json.dumps([messages, tools], ensure_ascii=False, default=str)
             text = self._template.render(
                 messages=[_plain(message) for message in messages],
                 tools=list(tools) or None,
@@ -81,6 +82,8 @@ class ChatTemplate:
             )
         except _FAULTS as error:
             raise RefusedError("template_refuses", f"{type(error).__name__}: {error}") from error
+        if _OPEN in told or _CLOSE in told:
+            raise RefusedError("template_refuses", "a text holds U+FDD0 or U+FDD1, which are no characters")
         return _unmarked(text)
 
 
@@ -128,6 +131,4 @@ def _unmarked(text: str) -> Rendered:
             spans.append((begin, length + len(piece)))
         length += len(piece)
         begin = length
-    if text.count(_OPEN) != text.count(_CLOSE):
-        raise RefusedError("template_refuses", "a text holds U+FDD0 or U+FDD1, which are no characters")
     return Rendered("".join(pieces), tuple(spans))

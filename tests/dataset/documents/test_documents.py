@@ -318,6 +318,10 @@ def test_markdown_shows_a_text_as_it_is(text: str) -> None:
     assert html.unescape(told.replace("\x00", "")) == text
 
 
+def test_no_sign_in_markdown_steers_a_terminal_or_hides_text() -> None:
+    assert plain_text("a\x1b[31m\u202eb\u2066\nc") == "a�\\[31m�b� c"
+
+
 def test_a_split_may_have_a_name_that_yaml_reads_as_something_else(tmp_path: Path) -> None:
     turns = [
         interaction(str(at), [says("user", f"q {at}")], response=says("assistant", f"a {at}"), success=True)

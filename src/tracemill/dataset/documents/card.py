@@ -14,6 +14,7 @@ import msgspec
 
 from tracemill.core.examples import EXAMPLE_TYPES, Example, Manifest
 from tracemill.dataset.documents.schema import TAG, field_types, summary
+from tracemill.drawing.wording import visible
 
 CARD = "README.md"
 MESSAGES = "list: json"
@@ -134,7 +135,7 @@ def plain_text(text: str) -> str:
     """A text that Markdown shows as it is: no code, link, table or tag begins in it."""
     for character, shown in _CHARACTER:
         text = text.replace(character, shown)
-    return text
+    return visible(text)
 
 
 def version_configs(manifest: Manifest) -> list[Config]:
