@@ -47,7 +47,7 @@ def test_the_lock_for_running_meets_every_dependency() -> None:
     assert unmet(PROJECT["dependencies"], lock("requirements.lock")) == []
 
 
-UNLOCKED = {"models", "names"}
+UNLOCKED = {"gliner", "models", "names"}
 """Extras of several gigabytes (PyTorch, spaCy): tests that need them skip where they are not installed."""
 
 

@@ -138,7 +138,7 @@ def test_halves_of_letters_and_long_texts_do_not_stop_it(pipeline: Path) -> None
     assert (found.kind, found.start, found.end) == ("person_name", 2, 9)
 
 
-@pytest.mark.parametrize("reference", ["", "presidio", "presidio:", "gliner:/x", "/models/x"])
+@pytest.mark.parametrize("reference", ["", "presidio", "presidio:", "flair:/x", "/models/x"])
 def test_what_is_no_model(reference: str) -> None:
     with pytest.raises(SettingError, match="is no model for names"):
         open_names(reference)

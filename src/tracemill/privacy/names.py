@@ -1,8 +1,9 @@
 """Names of people and places by a model that the user has, beside the rules.
 
 A policy names it: ``names: presidio:en_core_web_lg`` is Presidio's analyzer over a spaCy pipeline that is installed, and
-``names: presidio:/models/ours`` over one in a folder. Nothing is downloaded: what is not there is an error. Findings of the
-model and of the rules are merged as those of the rules are among themselves: by score, length, place.
+``names: presidio:/models/ours`` over one in a folder; ``names: gliner:/models/ours`` is a GLiNER model in a folder
+(:mod:`tracemill.privacy.gliner`). Nothing is downloaded: what is not there is an error. Findings of the model and of the
+rules are merged as those of the rules are among themselves: by score, length, place.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ from typing import Any, Protocol
 
 from tracemill.core.errors import SettingError
 from tracemill.privacy.detect import Detector, Finding, resolve
+from tracemill.privacy.gliner import open_gliner
 
 KINDS = {"PERSON": "person_name", "LOCATION": "city"}
 """What Presidio calls a thing, and what it is here."""
+NEEDED = {"presidio": (("presidio_analyzer", "spacy"), "names"), "gliner": (("gliner", "torch"), "gliner")}
+"""The packages that each kind of model needs, and the extra that installs them."""
 _LONGEST = 100_000
 """Characters a model is given at a time."""
 _TAG = re.compile(r"\[[A-Z][A-Z0-9_]{1,40}(?::[0-9a-f]{8,64})?\]")
-_HINT = "Write presidio: and the name of an installed spaCy pipeline, or of a folder that holds one."
+_HINT = (
+    "Write presidio: and the name of an installed spaCy pipeline, or of a folder that holds one; or gliner: and the folder"
+    " of a model."
+)
 
 
 class Names(Protocol):
@@ -88,14 +95,25 @@ class PresidioNames:
 def open_names(reference: str) -> Names:
     """The model that a policy names. Raises SettingError where it, or what runs it, is not there."""
     kind, _, model = reference.partition(":")
-    if kind != "presidio" or not model:
+    if kind not in NEEDED or not model:
         raise SettingError(f"names: {reference!r} is no model for names", hint=_HINT)
-    missing = [name for name in ("presidio_analyzer", "spacy") if find_spec(name) is None]
+    needed, extra = NEEDED[kind]
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise SettingError(
             f"names: {reference} needs packages that are not installed: {', '.join(missing)}",
-            hint="Install them with: pip install 'tracemill[names]'",
+            hint=f"Install them with: pip install 'tracemill[{extra}]'",
         )
+    return _open_gliner(Path(model)) if kind == "gliner" else _open_presidio(model)
+
+
+def _open_gliner(folder: Path) -> Names:
+    if not folder.is_dir():
+        raise SettingError(f"names: there is no folder {folder}", hint=f"Nothing is downloaded by itself. {_HINT}")
+    return open_gliner(folder)
+
+
+def _open_presidio(model: str) -> Names:
     import spacy  # noqa: PLC0415 - heavy, and an optional part
 
     if not spacy.util.is_package(model) and not Path(model).is_dir():
