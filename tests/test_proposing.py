@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,13 @@ import msgspec
 import pytest
 
 from tests.dataset.support import chat_records, record_id
+from tracemill.core.certificate import CERTIFICATE_VERSION, Certificate, Check, State
 from tracemill.core.errors import DatasetError, ProposalError, RecipeError
 from tracemill.dataset.build import Built, build
 from tracemill.dataset.gates import check_certificate
 from tracemill.dataset.recipe import Recipe, parse_recipe
 from tracemill.dataset.standing import STANDING, Gate, Gates, Standing, read_standing, write_standing
-from tracemill.dataset.version import current_versions
+from tracemill.dataset.version import CERTIFICATE, current_versions
 from tracemill.workspace import Workspace, proposing
 
 RECIPE = Recipe(name="d", split={"train": 0.5, "test": 0.5})
@@ -356,21 +356,37 @@ def test_of_those_who_decide_at_once_one_does(workspace: Workspace, tmp_path: Pa
 
 
 def test_a_certificate_with_a_failed_check_is_a_gate(workspace: Workspace) -> None:
-    version = workspace.build_dataset(RECIPE).version
-    assert check_certificate(version).passed  # there is none
-    path = version.path / "certificate.json"
+    version, signer = workspace.build_dataset(RECIPE).version, workspace.signer
+    assert check_certificate(version, signer).passed  # there is none
+    path = version.path / CERTIFICATE
 
-    def certificate(state: str, manifest: str = version.manifest_sha256) -> Gate:
-        checks = [{"name": "leaks.users", "state": "passed"}, {"name": "consent", "state": state, "value": 0.1}]
-        path.write_text(json.dumps({"manifest_sha256": manifest, "checks": checks, "signature": "x"}))
-        return check_certificate(version)
+    def certificate(state: State, manifest: str = version.manifest_sha256) -> Certificate:
+        unsigned = Certificate(
+            certificate_version=CERTIFICATE_VERSION,
+            dataset=version.name,
+            version=version.path.name,
+            manifest_sha256=manifest,
+            issued="2026-01-01T00:00:00+00:00",
+            tracemill="0",
+            watermark=1,
+            checks=[Check(name="leaks.users", state="passed"), Check(name="consent", state=state, value=0.1)],
+            key_id=signer.key_id,
+        )
+        return msgspec.structs.replace(unsigned, signature=signer.sign(unsigned.signed_bytes()))
 
-    assert certificate("passed") == Gate(name="certificate", passed=True, detail="none of 2 checks failed")
-    assert certificate("unknown").passed
-    assert certificate("failed") == Gate(name="certificate", passed=False, detail="failed: consent")
-    assert not certificate("passed", "0" * 64).passed
+    def gate(certificate: Certificate) -> Gate:
+        path.write_bytes(msgspec.json.encode(certificate))
+        return check_certificate(version, signer)
+
+    failed = certificate("failed")
+    assert gate(certificate("passed")) == Gate(name="certificate", passed=True, detail="none of 2 checks failed")
+    assert gate(certificate("unknown")).passed
+    assert gate(failed) == Gate(name="certificate", passed=False, detail="failed: consent")
+    assert not gate(certificate("passed", "0" * 64)).passed
+    mended = msgspec.structs.replace(failed, checks=certificate("passed").checks)
+    assert gate(mended).detail == "the signature does not hold: it was changed after it was signed"
     path.write_text("{")
-    assert not check_certificate(version).passed
+    assert not check_certificate(version, signer).passed
 
 
 # -- gates in a recipe

@@ -211,7 +211,7 @@ def open_connection(
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if target.scheme == "https":
             raw = (context or ssl.create_default_context()).wrap_socket(raw, server_hostname=target.host)
-    except BaseException:
+    except BaseException:  # whatever it was, the socket does not stay open
         raw.close()
         raise
     connection.sock = raw

@@ -193,7 +193,7 @@ class Assembly:
                     done += rows
                 if self.progress is not None:
                     self.progress("write examples", done, None)
-        except BaseException:
+        except BaseException:  # whatever it was, no half file stays behind
             for file in files.values():
                 file.abandon()
             raise

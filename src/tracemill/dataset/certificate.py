@@ -255,6 +255,11 @@ def read_certificate(version: Version) -> Certificate | None:
 
 def certificate_problems(version: Version, certificate: Certificate, signer: Signer) -> list[str]:
     """What is wrong with a certificate, one sentence each; empty when it is as it was signed, and of this very version."""
+    return binding_problems(version, certificate, signer) + version.verify()
+
+
+def binding_problems(version: Version, certificate: Certificate, signer: Signer) -> list[str]:
+    """As :func:`certificate_problems`, without a look at the version's files."""
     problems = []
     if certificate.key_id != signer.key_id:
         problems.append(f"it was signed with the key {certificate.key_id}, not with this workspace's {signer.key_id}")
@@ -266,4 +271,4 @@ def certificate_problems(version: Version, certificate: Certificate, signer: Sig
         problems.append(f"the version has no rows any more: records it was made of were erased ({stone.receipt})")
     if certificate.manifest_sha256 != version.manifest_sha256:
         problems.append("the manifest is not the one it was issued for")
-    return problems + version.verify()
+    return problems

@@ -102,7 +102,7 @@ class Cluster:
         try:
             self.size = self.size or max(1, int(ray.cluster_resources().get("CPU", 1)))
             self._start()
-        except BaseException:
+        except BaseException:  # whatever it was, no actor stays behind on the cluster
             self._end()
             raise
         return self

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-from msgspec import Struct
-
+from tracemill.core.errors import DatasetError
+from tracemill.dataset.certificate import binding_problems, read_certificate
 from tracemill.dataset.diff import Changes
 from tracemill.dataset.standing import Gate, Gates
 from tracemill.dataset.version import Version
-
-CERTIFICATE = "certificate.json"
-
-
-class _Check(Struct, frozen=True):
-    name: str
-    state: str
-
-
-class _Certificate(Struct, frozen=True):
-    """A certificate, as far as a gate looks at it."""
-
-    manifest_sha256: str
-    checks: list[_Check] = []
+from tracemill.privacy.signing import Signer
 
 
 def check_version(version: Version) -> Gate:
@@ -41,20 +27,20 @@ def check_rows(version: Version, gates: Gates) -> Iterator[Gate]:
         yield Gate(name=name, passed=rows >= least, detail=f"{rows:,} rows, at least {least:,} are asked for")
 
 
-def check_certificate(version: Version) -> Gate:
-    """Whether the certificate that lies beside the manifest is of this manifest and has no failed check.
+def check_certificate(version: Version, signer: Signer) -> Gate:
+    """Whether the certificate beside the manifest is of this very version, holds its signature, and has no failed check.
 
-    Without a certificate nothing failed. What it is signed with is for `dataset certificate` to say.
+    Without a certificate nothing failed. The files of the version are for :func:`check_version`.
     """
     name = "certificate"
     try:
-        found = msgspec.json.decode((version.path / CERTIFICATE).read_bytes(), type=_Certificate)
-    except FileNotFoundError:
+        found = read_certificate(version)
+    except DatasetError as error:
+        return Gate(name=name, passed=False, detail=error.message)
+    if found is None:
         return Gate(name=name, passed=True, detail="there is none")
-    except (OSError, msgspec.MsgspecError) as error:
-        return Gate(name=name, passed=False, detail=f"it cannot be read: {error}")
-    if found.manifest_sha256 != version.manifest_sha256:
-        return Gate(name=name, passed=False, detail="it is of another manifest")
+    if problems := binding_problems(version, found, signer):
+        return Gate(name=name, passed=False, detail=problems[0])
     failed = [check.name for check in found.checks if check.state == "failed"]
     detail = f"failed: {', '.join(failed)}" if failed else f"none of {len(found.checks)} checks failed"
     return Gate(name=name, passed=not failed, detail=detail)

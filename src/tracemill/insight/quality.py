@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -32,19 +32,7 @@ from tracemill.quality.documents import document
 from tracemill.quality.metrics import MeasureName, Quality
 from tracemill.store.base import Filter, Store
 
-MEASURES: tuple[MeasureName, ...] = (
-    *(
-        "success",
-        "efficiency",
-        "accuracy",
-        "satisfaction",
-        "appropriateness",
-        "clarity",
-        "alignment",
-        "learning",
-        "text",
-    ),
-)
+MEASURES: tuple[MeasureName, ...] = get_args(MeasureName)
 FORMATS = ("jsonl", "parquet", "csv")
 _PAGE = 200
 _TEXT, _NUMBER, _WHOLE, _LIST = "dtype: string", "dtype: float64", "dtype: int64", "list: string"

@@ -283,7 +283,7 @@ class Workspace:
     @cached_property
     def proposing(self) -> Proposing:
         """Proposals, approvals and rollbacks of dataset versions."""
-        return Proposing(self.store, self.dataset_root, self.audit, self.settings)
+        return Proposing(self.store, self.dataset_root, self.audit, self.signer, self.settings)
 
     def propose_dataset(
         self, recipe: Recipe | None = None, *, actor: str = "", progress: Progress | None = None

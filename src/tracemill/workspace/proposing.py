@@ -25,6 +25,7 @@ from tracemill.dataset.redaction import Redacts
 from tracemill.dataset.standing import Gate, Gates, Proposal, Standing, change_standing, current_folder, read_standing
 from tracemill.dataset.version import TOMBSTONE, Version, find_version, open_version, version_folders
 from tracemill.export.readable import check_export, usual_formats
+from tracemill.privacy.signing import Signer
 from tracemill.store.base import Store
 
 VERIFY = "verify"
@@ -48,8 +49,11 @@ class Proposed:
 class Proposing:
     """Decisions about the versions of one workspace."""
 
-    def __init__(self, store: Store, root: Path, audit: Audit, settings: Settings | None = None) -> None:
-        self._store, self._root, self._audit, self._settings = store, root, audit, settings
+    def __init__(
+        self, store: Store, root: Path, audit: Audit, signer: Signer, settings: Settings | None = None
+    ) -> None:
+        self._store, self._root, self._audit, self._signer = store, root, audit, signer
+        self._settings = settings
 
     def propose(
         self, recipe: Recipe, *, actor: str, redactor: Redacts | None = None, progress: Progress | None = None
@@ -231,7 +235,8 @@ class Proposing:
             return [whole], None
         changes = None if base is None else self.compare(base, version, progress=progress)
         formats = wanted.formats or usual_formats(version)
-        gates = [whole, *check_rows(version, wanted), check_lost(changes, wanted), check_certificate(version)]
+        gates = [whole, *check_rows(version, wanted), check_lost(changes, wanted)]
+        gates.append(check_certificate(version, self._signer))
         gates.extend(check_export(version, name, wanted.maximum_refused) for name in formats)
         return gates, changes
 

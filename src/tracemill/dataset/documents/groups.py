@@ -18,6 +18,7 @@ import msgspec
 
 from tracemill.core.examples import Fate
 from tracemill.dataset.facts import NOT_STATED, Facts
+from tracemill.dataset.weights import kish
 from tracemill.drawing.measures import Rate, Tally, rate
 
 SMALLEST = 5
@@ -195,5 +196,5 @@ def concentration(users: Counter[bytes]) -> dict[str, Any]:
         "users": len(counts) if len(counts) >= SMALLEST else None,
         "top_share": counts[-1] / total,
         "effective_entropy": math.exp(entropy),
-        "effective_kish": total * total / sum(count * count for count in counts),
+        "effective_kish": kish(total, sum(count * count for count in counts)),
     }
