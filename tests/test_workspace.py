@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,12 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_advice(tmp_path: Path) ->
     with pytest.raises(SettingError, match="cannot be made") as caught:
         Workspace.open(tmp_path / "file" / "w")
     assert "--workspace" in caught.value.hint
+
+
+OPTIONAL = ("boto3", "numpy", "obstore", "phonenumbers", "pyarrow", "ray", "re2", "sklearn", "stdnum", "tokenizers")
+
+
+def test_it_needs_nothing_that_is_optional() -> None:
+    """Proposals, certificates and builds are put together here: none of their imports may pull in an extra."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r})); import tracemill.workspace"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

@@ -18,7 +18,7 @@ from tracemill.core.examples import SupervisedExample
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
 from tracemill.dataset import residual
-from tracemill.dataset.certificate import certificate_problems, read_certificate
+from tracemill.dataset.certified import certificate_problems, read_certificate
 from tracemill.dataset.checks import share
 from tracemill.dataset.files import sha256_of
 from tracemill.dataset.leaks import Leaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tracemill.core.errors import DatasetError
-from tracemill.dataset.certificate import binding_problems, read_certificate
+from tracemill.dataset.certified import binding_problems, read_certificate
 from tracemill.dataset.diff import Changes
 from tracemill.dataset.standing import Gate, Gates
 from tracemill.dataset.version import Version

@@ -97,7 +97,7 @@ class Ledger:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-            except BaseException:
+            except BaseException:  # whatever it was, no transaction stays open
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")

@@ -61,7 +61,7 @@ class Outbox:
         path = self._folder / f"{_DRAFT}{new_id()}{_ENDING}"
         try:
             package = write_package(path, members)
-        except BaseException:
+        except BaseException:  # whatever it was, no half package stays behind
             path.unlink(missing_ok=True)
             raise
         if not entries:

@@ -63,7 +63,7 @@ class Report:
         counts, names = dict(self.skipped), {reason: list(names) for reason, names in self.skipped_names.items()}
         try:
             yield
-        except BaseException:
+        except BaseException:  # what was not done is not counted
             self.skipped, self.skipped_names = counts, names
             raise
 

@@ -116,7 +116,7 @@ class Sender:
             kept = self._outbox.put_aside(package)
             self._report.set_aside.append(f"{members[0].name}: too large for the receiver, kept as {kept}")
             return []
-        except BaseException:
+        except BaseException:  # whatever it was, no draft stays behind
             self._outbox.discard(draft for draft in drafts if draft)
             raise
         return self._outbox.seal([draft for draft in drafts if draft], instead_of=package)

@@ -9,6 +9,7 @@ from tracemill.core.certificate import Certificate
 from tracemill.core.errors import DatasetError, SettingError
 from tracemill.core.policy import Policy
 from tracemill.core.steps import Progress
+from tracemill.dataset.certified import certificate_problems, read_certificate
 from tracemill.dataset.version import Version, find_version
 from tracemill.privacy.anonymity import Anonymity
 from tracemill.privacy.audit import AuditLog
@@ -74,8 +75,6 @@ class Certifying:
     def certificate(self, reference: str) -> tuple[Certificate, list[str]]:
         """The certificate of a version, and what is wrong with it. Raises DatasetError when it has none."""
         _need_numpy()
-        from tracemill.dataset.certificate import certificate_problems, read_certificate  # noqa: PLC0415 - heavy
-
         version = find_version(self._root, reference)
         found = read_certificate(version)
         if found is None:
