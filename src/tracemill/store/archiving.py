@@ -27,6 +27,7 @@ from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import decode
 from tracemill.core.errors import ArchiveError
 from tracemill.core.ids import from_microseconds, microseconds, monotonic, new_id, now
+from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
 from tracemill.store.chains import Trail
 from tracemill.store.cold import catalogue
@@ -243,20 +244,7 @@ class Archiver:
         return sealed
 
     def _begin(self, group: Group) -> ArchivedFile | None:
-        identity = new_id()
-        settings = self._store.settings
-        entry = ArchivedFile(
-            id=identity,
-            object_key=object_key(group.platform, group.day, identity, settings.archive_format),
-            platform=group.platform,
-            day=group.day,
-            status="pending",
-            format=settings.archive_format,
-            lease=microseconds(now()) + int(settings.archive_lease_seconds * 1_000_000),
-            owner=catalogue.owner(),
-            storage_class=settings.s3_storage_class,
-            created=microseconds(now()),
-        )
+        entry = pending_entry(self._store.settings, group.platform, group.day)
         with self._store.exclusive() as connection:
             for other in catalogue.entries(connection, ("pending",)):
                 if (other.platform, other.day) == (group.platform, group.day) and not catalogue.abandoned(other):
@@ -508,6 +496,23 @@ def _ends(known: list[T], more: tuple[T, T]) -> list[T]:
     """The smallest and largest of what is known and two more."""
     every: list[Any] = [*known, *more]
     return [min(every), max(every)]
+
+
+def pending_entry(settings: Settings, platform: str, day: int) -> ArchivedFile:
+    """The entry of an object that is about to be written, under a lease that begins now."""
+    identity = new_id()
+    return ArchivedFile(
+        id=identity,
+        object_key=object_key(platform, day, identity, settings.archive_format),
+        platform=platform,
+        day=day,
+        status="pending",
+        format=settings.archive_format,
+        lease=microseconds(now()) + int(settings.archive_lease_seconds * 1_000_000),
+        owner=catalogue.owner(),
+        storage_class=settings.s3_storage_class,
+        created=microseconds(now()),
+    )
 
 
 def object_key(platform: str, day: int, identity: str, format: str) -> str:  # noqa: A002

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from tracemill.core.archive import ArchivedFile
 from tracemill.core.codec import encode
 from tracemill.core.errors import ArchiveError
-from tracemill.core.ids import microseconds, new_id, now
+from tracemill.core.ids import microseconds, now
 from tracemill.core.steps import Progress
 from tracemill.store.archived import ArchivedStore
-from tracemill.store.archiving import Archiver, Summary, object_key
+from tracemill.store.archiving import Archiver, Summary, pending_entry
 from tracemill.store.cold import catalogue
 from tracemill.store.cold.layout import SealedRow, from_table
 from tracemill.store.cold.sealed import GROUP_ROWS, GROUP_WHOLE, SealWriter, columns_of
@@ -68,7 +68,7 @@ def reseal(store: ArchivedStore, archiver: Archiver, files: Sequence[ArchivedFil
     Nothing is written where no row is left; the roll-ups lose what went. False when somebody else changed one of the
     objects meanwhile. Raises ArchiveError; the old objects are as they were then.
     """
-    entry = _entry(store, files[0])
+    entry = pending_entry(store.settings, files[0].platform, files[0].day)
     with store.exclusive() as connection:
         catalogue.add(connection, entry)
     path = archiver.folder / entry.id
@@ -109,22 +109,6 @@ def drop_retired(store: ArchivedStore, files: Sequence[ArchivedFile]) -> None:
         store.objects.delete(file.object_key)
         with store.exclusive() as connection:
             catalogue.remove(connection, file.id, "retired")
-
-
-def _entry(store: ArchivedStore, like: ArchivedFile) -> ArchivedFile:
-    identity, settings = new_id(), store.settings
-    return ArchivedFile(
-        id=identity,
-        object_key=object_key(like.platform, like.day, identity, settings.archive_format),
-        platform=like.platform,
-        day=like.day,
-        status="pending",
-        format=settings.archive_format,
-        lease=microseconds(now()) + int(settings.archive_lease_seconds * 1_000_000),
-        owner=catalogue.owner(),
-        storage_class=settings.s3_storage_class,
-        created=microseconds(now()),
-    )
 
 
 def _write(
