@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,12 @@ def settings(path: Path, **arguments: Any) -> Settings:
 
 
 def open_files() -> list[str]:
-    """What this process's file descriptors are open for."""
+    """The files this process's descriptors are open for; not folders, which hold no lock and no room while they are listed."""
     names = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the one the listing itself was made with
-            names.append(str(descriptor.readlink()))
+            if stat.S_ISREG(descriptor.stat().st_mode):
+                names.append(str(descriptor.readlink()))
     return names
 
 

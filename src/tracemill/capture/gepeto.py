@@ -12,7 +12,6 @@ of session ids without trusting them. A tree that another program wrote is read 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -31,6 +30,7 @@ from tracemill.capture.ingest import Reject
 from tracemill.core.codec import MAX_BYTES, decode_json, encode_json
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import EPOCH, new_id
+from tracemill.core.owned import locked
 from tracemill.core.records import AnyRecord, Interaction, Step, User
 from tracemill.sdk.react import FINISH
 
@@ -88,14 +88,10 @@ class GepetoTree:
         """Write some records. Raises OSError and RecordError; what was written before stays."""
         self.root.mkdir(parents=True, exist_ok=True)
         touched: set[Path] = set()
-        lock = os.open(self.root, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.root, os.O_RDONLY):
             self._write(records, touched)
             for folder in touched:
                 _sync(folder)
-        finally:
-            os.close(lock)
 
     def _write(self, records: Sequence[AnyRecord], touched: set[Path]) -> None:
         here = {record.id for record in records if isinstance(record, Interaction)}

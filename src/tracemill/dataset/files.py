@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 from tracemill.core.errors import DatasetError
 from tracemill.core.examples import DatasetFile
 from tracemill.core.ids import monotonic
+from tracemill.core.owned import close_owned, open_owned
 
 _BUFFER = 1024 * 1024
 
@@ -109,7 +110,7 @@ def locked(folder: Path, work: str, *, wait: float = 0.0) -> Iterator[int]:
     Gives the lock's descriptor: a process that inherits it holds the lock too, until it ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_owned(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _taken(descriptor, wait):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
@@ -121,7 +122,7 @@ def locked(folder: Path, work: str, *, wait: float = 0.0) -> Iterator[int]:
         os.pwrite(descriptor, f"process {os.getpid()}, {work}\n".encode(), 0)
         yield descriptor
     finally:
-        os.close(descriptor)  # lets go of the lock
+        close_owned(descriptor)  # lets go of the lock
 
 
 def _taken(descriptor: int, wait: float) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
+
+from tracemill.core.owned import locked
 
 
 def append_lines(path: Path, lines: bytes) -> None:
     """Append whole lines. Raises OSError, with the file as it was. A line that a kill tore is ended first."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "r+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        size = file.seek(0, os.SEEK_END)
+    with locked(path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as descriptor:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             lines = b"\n" + lines
         try:

@@ -339,7 +339,7 @@ class State:
         return any(number < before for number, _, _ in waiting)
 
     def close_files(self) -> None:
-        """Close everything; the files stay. In a forked child this leaves the parent's as they are."""
+        """Close everything; the files stay."""
         for segment in [*self.segments, *self.retired, *self.spares]:
             segment.close()
         if self.folder is not None:

@@ -274,7 +274,6 @@ class Client:
         self._start_lock = threading.RLock()
         self._closed = Counts()
         if state is not None:
-            state.close_files()
             self._state = State(self.path, self.settings, self._open_redaction)  # its spooler makes the folder
 
 
@@ -334,10 +333,7 @@ def _check_if_plain(record: AnyRecord) -> None:
 
 def _forked() -> None:
     for client in list(_clients):
-        try:
-            client._after_fork()
-        except (OSError, BufferError, ValueError) as error:  # a file half made by another thread of the parent
-            client._complain(error)
+        client._after_fork()
 
 
 def _close_all() -> None:

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracemill.core.owned import own, undivided
+
 DROP_REASONS = (
     "queue_full",
     "spool_full",
@@ -73,9 +75,12 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         """Open or make the file; without a path the counters are in memory alone. Raises OSError."""
-        self._map = mmap.mmap(-1, _BYTES) if path is None else _mapped(path)
-        self.words = memoryview(self._map).cast("Q")
-        """The counters themselves, for whoever must not call a function; see CAPTURED and APPENDED."""
+        with undivided():
+            self._map = mmap.mmap(-1, _BYTES) if path is None else _mapped(path)
+            self.words = memoryview(self._map).cast("Q")
+            """The counters themselves, for whoever must not call a function; see CAPTURED and APPENDED."""
+            if path is not None:
+                own(self)
 
     def take_over(self, other: Ledger) -> None:
         """Add all that another ledger counted."""
@@ -105,8 +110,9 @@ class Ledger:
 
     def close(self) -> None:
         """Unmap; the file stays. Closing twice is fine."""
-        self.words.release()
-        self._map.close()
+        with undivided():
+            self.words.release()
+            self._map.close()
 
 
 def _mapped(path: Path) -> mmap.mmap:

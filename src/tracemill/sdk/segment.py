@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracemill.core.errors import SpoolError
+from tracemill.core.owned import close_owned, open_owned, own, undivided
 
 HEADER_BYTES = 64
 FRAME_BYTES = 16
@@ -82,20 +83,22 @@ class Segment:
         self.tainted = False
         """A sync failed: the file is not to be trusted, and not to be synced, again."""
         self.removed = False
+        own(self)
 
     @classmethod
     def create(cls, path: Path, size: int) -> Segment:
         """A new segment with its room reserved and its pages at hand. Raises OSError when there is no room."""
         size += -size % mmap.PAGESIZE
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = open_owned(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             _reserve(descriptor, size)
-            segment = cls(path, descriptor, size)
+            with undivided():
+                segment = cls(path, descriptor, size)
+                _touch(segment.map)
         except BaseException:  # whatever it was, nothing half made stays behind
-            os.close(descriptor)
+            close_owned(descriptor)
             path.unlink(missing_ok=True)
             raise
-        _touch(segment.map)
         segment.map[: len(_MAGIC)] = _MAGIC
         return segment
 
@@ -144,9 +147,10 @@ class Segment:
         """Unmap and close; the file stays. Closing twice is fine."""
         if self.is_open:
             self.is_open = False
-            self.words.release()
-            self.map.close()
-            os.close(self.descriptor)
+            with undivided():
+                self.words.release()
+                self.map.close()
+                close_owned(self.descriptor)
 
     def remove(self) -> None:
         """Unmap, close and delete the file."""
@@ -196,7 +200,7 @@ class SegmentReader:
         cannot be read.
         """
         self.path = path
-        self.descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        self.descriptor = open_owned(path, os.O_RDWR if writable else os.O_RDONLY)
         try:
             self.size = os.fstat(self.descriptor).st_size
             header = os.pread(self.descriptor, HEADER_BYTES, 0)
@@ -204,7 +208,7 @@ class SegmentReader:
                 raise SpoolError(f"{path} is not a spool segment")
             self.delivered = self._mark_of(header)
         except BaseException:  # whatever it was, the file does not stay open
-            os.close(self.descriptor)
+            close_owned(self.descriptor)
             raise
 
     def _has_frames(self) -> bool:
@@ -246,7 +250,7 @@ class SegmentReader:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.descriptor)
+        close_owned(self.descriptor)
 
 
 def read_frames(data: bytes, offset: int, at: int) -> Iterator[Frame | int]:

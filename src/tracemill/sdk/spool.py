@@ -25,6 +25,7 @@ import msgspec
 
 from tracemill.core.errors import DeliveryError, SpoolError
 from tracemill.core.ids import now
+from tracemill.core.owned import close_owned, locked, open_owned
 from tracemill.core.steps import Progress
 from tracemill.sdk.delivery import Delivered, Delivery
 from tracemill.sdk.ledger import Counts, Ledger
@@ -60,7 +61,7 @@ class ProducerFolder:
             return cls(path, lock)
         except BaseException:  # whatever it was, the folder does not stay locked
             if lock is not None:
-                os.close(lock)
+                close_owned(lock)
             shutil.rmtree(draft, ignore_errors=True)
             raise
 
@@ -74,9 +75,9 @@ class ProducerFolder:
             if (path / "lock").exists():  # else another process finished it between our look and our lock
                 return cls(path, lock)
         except BaseException:  # whatever it was, the folder does not stay locked
-            os.close(lock)
+            close_owned(lock)
             raise
-        os.close(lock)
+        close_owned(lock)
         return None
 
     def new_segment(self, size: int) -> Segment:
@@ -90,29 +91,27 @@ class ProducerFolder:
 
     def sync(self) -> None:
         """Bring the names of new segments to the device. Raises OSError."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = open_owned(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            close_owned(descriptor)
 
     def close(self) -> None:
-        """Let go of the folder; its files stay. In a forked child this leaves the parent's lock as it is, and leaving our
-        descriptor of it open would keep the folder locked after the parent is gone.
-        """
+        """Let go of the folder; its files stay."""
         self.ledger.close()
-        os.close(self._lock)
+        close_owned(self._lock)
 
 
 def _try_lock(path: Path, kind: int, *, create: bool = False) -> int | None:
     try:
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        descriptor = open_owned(path / "lock", os.O_RDWR | (os.O_CREAT if create else 0))
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
-        os.close(descriptor)
+        close_owned(descriptor)
         return None
     return descriptor
 
@@ -324,7 +323,7 @@ def scrub(workspace: Path, wanted: Callable[[bytes], bool], *, look_only: bool =
                 _scrub_segment(path, file, wanted, found, ours=lock is not None, look_only=look_only)
         finally:
             if lock is not None:
-                os.close(lock)
+                close_owned(lock)
     return found
 
 
@@ -397,8 +396,7 @@ def settle(ledger: Ledger) -> None:
 def fold(workspace: Path, folder: ProducerFolder) -> None:
     """Add the counters of a finished producer to the summary and remove its folder. Safe to be cut off anywhere."""
     root = workspace / SPOOL
-    with (root / ".fold.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(root / ".fold.lock"):
         summary = read_summary(workspace)
         counts = folder.ledger.counts()
         if folder.producer not in summary.folded and counts != Counts():
@@ -470,7 +468,7 @@ def inspect(workspace: Path) -> SpoolHealth:
 def _is_live(path: Path) -> bool:
     lock = _try_lock(path, fcntl.LOCK_SH)  # shared, so that whoever wants to adopt it is hardly in anybody's way
     if lock is not None:
-        os.close(lock)
+        close_owned(lock)
     return lock is None and (path / "lock").exists()
 
 

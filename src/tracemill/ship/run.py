@@ -14,6 +14,7 @@ from types import FrameType
 
 from tracemill.core.errors import SettingError
 from tracemill.core.ids import monotonic
+from tracemill.core.owned import close_owned, open_owned
 from tracemill.ship.cycle import run_cycle
 from tracemill.ship.ledger import Ledger
 from tracemill.ship.outbox import Outbox
@@ -68,7 +69,7 @@ def locked(state: Path) -> Iterator[None]:
     """Hold a state folder, which is made if need be. Raises SettingError while another process holds it."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_owned(state / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except OSError as error:
         raise SettingError(
             f"the state folder {state} cannot be used: {error.strerror}", hint="Say another one with --state-dir."
@@ -82,7 +83,7 @@ def locked(state: Path) -> Iterator[None]:
             ) from error
         yield
     finally:
-        os.close(descriptor)
+        close_owned(descriptor)
 
 
 def ship(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect, text
 
 from tracemill.core.errors import StoreVersionError
+from tracemill.core.owned import locked
 from tracemill.store.engine import translated
 
 HEAD = "0004"
@@ -57,8 +57,7 @@ def upgrade(engine: Engine) -> bool:
 @contextmanager
 def _one_at_a_time(engine: Engine) -> Iterator[None]:
     if engine.dialect.name == "sqlite" and engine.url.database:
-        with Path(f"{engine.url.database}.migration.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(Path(f"{engine.url.database}.migration.lock")):
             yield
         return
     if engine.dialect.name == "postgresql":
