@@ -182,6 +182,11 @@ def export(
         emit_json({"path": str(report.path), **plain})
     rows = ", ".join(f"{number:,} {split}" for split, number in report.manifest.rows.items()) or "no rows"
     say(options, f"Wrote {rows} to {report.path}.")
+    if report.resumed:
+        say(
+            options,
+            f"{report.resumed:,} of the files were there already: an export that was interrupted had finished them.",
+        )
     _show_sizes(options, report)
     for name in ("refused", "losses"):
         counted = plain.get(name)

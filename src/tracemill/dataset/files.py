@@ -60,6 +60,11 @@ class WholeFile:
         self._digest.update(data)
         self.bytes += len(data)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was committed or abandoned."""
+        return self._file.closed
+
     def commit(self) -> None:
         """Put the file in its place. The folder itself is synced by the caller, once for all its files."""
         self._file.flush()
