@@ -261,7 +261,7 @@ class _Build:
             redaction=used(self.redactor),
             canaries=self._canaries(),
         )
-        documents = write_documents(output, self.work, manifest, parts, self.progress)
+        documents = write_documents(crew, output, manifest, self.progress)
         manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
         return self._publish(output, described.sha256, resumed, crew.lost)
