@@ -179,7 +179,7 @@ def export(
         )
     plain = msgspec.to_builtins(report.manifest)
     if options.json:
-        emit_json({"path": str(report.path), **plain})
+        emit_json({"path": str(report.path), "resumed": report.resumed, **plain})
     rows = ", ".join(f"{number:,} {split}" for split, number in report.manifest.rows.items()) or "no rows"
     say(options, f"Wrote {rows} to {report.path}.")
     if report.resumed:
