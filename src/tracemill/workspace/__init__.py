@@ -473,10 +473,6 @@ class Workspace:
         if kind == "user":
             value, raw = self.pseudonym(value)
         actor = actor or local_actor()
-        if kind == "conversation" and (stored := self.redacting.link(value)) != value:
-            # under its own id it may lie in a spool, or in the store from before redaction
-            self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
-            value = stored
         return self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
@@ -488,12 +484,9 @@ class Workspace:
     def preview_erasure(self, kind: SubjectKind, value: str) -> tuple[Found, dict[str, int]]:
         """What :meth:`erase` would remove, by type, and how much of it each place has. Changes nothing."""
         raw: frozenset[str] = frozenset()
-        also = ""
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation" and (stored := self.redacting.link(value)) != value:
-            value, also = stored, value
-        return self.erasing.eraser.preview(kind, value, raw, also)
+        return self.erasing.eraser.preview(kind, value, raw)
 
     def place_hold(self, kind: HoldKind, value: str, *, reason: str, actor: str = "") -> LegalHold:
         """Forbid erasure and removal of what a hold names, until it is released."""
