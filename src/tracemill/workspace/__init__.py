@@ -247,8 +247,10 @@ class Workspace:
         progress: Progress | None = None,
     ) -> JudgeReport:
         """Have a language model judge what is stored; see :mod:`tracemill.workspace.judging`. Noted in the audit log."""
-        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers)
-        self.audit("quality.judge", judging.client.host, model=judging.client.model, pairs=pairs)
+        redactor = self.redacting.of_purpose("evaluate")
+        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers, redactor)
+        client, policy = judging.client, judging.view.policy
+        self.audit("quality.judge", client.host, model=client.model, pairs=pairs, redaction=policy)
         return judging.run(platform=platform, pairs=pairs, progress=progress)
 
     def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
