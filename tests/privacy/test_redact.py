@@ -212,6 +212,7 @@ def test_words_of_programs_may_be_written_by_people() -> None:
     new = redactor_record(said)
     assert mail not in repr(new)
     assert new.comment.removeprefix("from ") in new.name
+    assert mail not in redactor_record(Step(id=derived_id("t", "s"), **moment, name=f"write to {mail}")).name
     usage = {
         "prompt_tokens": 60614,
         "billed": {"to": mail, f"for {mail}": [1.5, True, mail, None]},

@@ -16,7 +16,7 @@ from msgspec import Struct
 from tracemill.core.codec import MAX_DEPTH
 from tracemill.core.errors import RecordError
 from tracemill.core.policy import MARK
-from tracemill.core.records import Channel, Feedback, Option
+from tracemill.core.records import Channel, Feedback, Option, Step
 from tracemill.privacy import jsontext
 from tracemill.privacy.kinds_fields import kind_of, normal
 from tracemill.privacy.wording import words
@@ -31,7 +31,7 @@ _FIXED = frozenset(
         "purpose pseudonym key_id tool call_id type tools_used policy_version start_time end_time "
     )
 )
-_SAYING: dict[str, tuple[type[Struct], ...]] = {"id": (Channel,), "name": (Channel, Feedback, Option)}
+_SAYING: dict[str, tuple[type[Struct], ...]] = {"id": (Channel,), "name": (Channel, Feedback, Option, Step)}
 """Whose ``id`` and ``name`` are what people wrote or are reached by; those of all else are words of the application."""
 _FIXED_IN_MESSAGE = frozenset(("role", "tool_call_id", "type", "id"))
 _TEXT_ONLY = frozenset(("tools",))
