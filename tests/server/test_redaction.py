@@ -13,7 +13,7 @@ from tests.fake_model import MODEL, FakeModel
 from tests.privacy.scanning import hits
 from tests.server.conftest import Serve, Served
 from tests.server.every_route import PRODUCERS, EveryRoute, routes_that_store, settled
-from tests.test_redaction import CANARIES, TEXT
+from tests.test_redaction import CANARIES, TEXT, made_of
 from tracemill.core.records import Feedback
 from tracemill.feedback.attach import attach
 
@@ -58,6 +58,8 @@ def test_whatever_comes_in_is_redacted(served: Served) -> None:
     client = served.client()
     pages = [client.get(path).text for path in ("/v1/records?limit=1000", "/v1/quarantine")]
     assert not [name for name, needle in CANARIES.items() for page in pages if needle.decode() in page]
+    made_of(served.workspace)
+    assert hits(served.workspace.path, CANARIES) == []
 
 
 def test_without_redaction_every_route_keeps_them(serve: Serve, fake_model: FakeModel) -> None:
