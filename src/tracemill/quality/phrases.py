@@ -63,3 +63,14 @@ CORRECTION = _pattern(
     r"|\bi (?:just (?:told|said)|said|asked for|meant)\b[^.?!]{0,40}\bnot\b"
 )
 """A user's message in which this is found corrects the assistant's turn before it."""
+_SIGNS = ("not", "wrong", "already", "mist", "misread", "misunderstood", "incorrect", "error", "forgot", "ignored")
+"""One of these stands in whatever :data:`CORRECTION` finds behind the beginning of a text."""
+
+
+def corrects(content: str) -> bool:
+    """Whether a user's message corrects the assistant's turn before it. English only."""
+    if content.isascii():  # which folds no other way than by its letters
+        lowered = content.lower()
+        if not lowered.startswith(("no", "wrong")) and not any(sign in lowered for sign in _SIGNS):
+            return False
+    return CORRECTION.search(content) is not None
