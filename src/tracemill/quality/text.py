@@ -19,7 +19,16 @@ import msgspec
 from tracemill.core.messages import problems, role, text, tool_calls, trajectory
 from tracemill.core.records import Interaction, Message
 from tracemill.quality.endings import cut_off, says_goodbye
-from tracemill.quality.phrases import CORRECTION, REFUSALS
+from tracemill.quality.phrases import (
+    CORRECTION,
+    DECLINED,
+    DECLINING,
+    OBJECTION,
+    OBJECTION_STEMS,
+    OPENING,
+    REFUSALS,
+    SAYS_NOTHING,
+)
 from tracemill.quality.repetition import repetition
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -133,14 +142,39 @@ def prose(content: str) -> str:
 
 
 def is_refusal(content: str) -> bool:
-    """Whether a turn of at most 60 words declines as such: what is asked is called only "that" or "your request".
+    """Whether a turn declines.
+
+    Either it has at most 60 words and calls what is asked only "that" or "your request", or consists of words that name
+    nothing at all; or, at any length, its first 40 words decline and object (illegal, unethical, harmful…).
 
     A turn that says what cannot be done and names it ("I cannot remove a passenger from a reservation") applies a policy, and
     is no refusal. English only.
     """
-    if not content or len(_tokens(content)) > LONGEST_REFUSAL:
+    if not content:
         return False
-    return any(pattern.search(content) for pattern in REFUSALS)
+    if _declines_and_objects(content):
+        return True
+    found = _tokens(content)
+    if len(found) > LONGEST_REFUSAL:
+        return False
+    return _says_only_no(content, found) or any(pattern.search(content) for pattern in REFUSALS)
+
+
+def _says_only_no(content: str, found: Sequence[str]) -> bool:
+    """Whether somebody declines for himself in words that name nothing."""
+    if not all(word.replace("’", "'") in SAYS_NOTHING for word in found):
+        return False
+    own = any(word in ("i", "me", "my") or word[:2] in ("i'", "i’") for word in found)
+    return own and DECLINED.search(content) is not None
+
+
+def _declines_and_objects(content: str) -> bool:
+    beginning = content[: OPENING * 20]
+    lowered = beginning.lower()
+    if not any(stem in lowered for stem in OBJECTION_STEMS):
+        return False
+    opening = " ".join(beginning.split()[:OPENING])
+    return OBJECTION.search(opening) is not None and DECLINING.search(opening) is not None
 
 
 def dominant_script(content: str) -> str:
