@@ -33,7 +33,7 @@ from msgspec import Meta, Struct, field
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
 from tracemill.core.records import Purpose
-from tracemill.dataset.augmented import TRAIN, Augmentation
+from tracemill.dataset.augmented import TRAIN, Augmentation, usual_names
 from tracemill.dataset.criteria import KEYS as CRITERIA
 from tracemill.dataset.criteria import criteria_steps
 from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
@@ -309,6 +309,7 @@ def parse_recipe(content: Any) -> Recipe:
         _check_keys([name for name in signals if isinstance(name, str)], SIGNALS, "signals: ", what="signal")
     if isinstance(augment := values.get("augment"), dict):
         _check_keys(augment, Augmentation.__struct_fields__, "augment.")
+        values["augment"] = usual_names(augment)
     criteria = criteria_steps(*(values.pop(key, None) for key in CRITERIA))
     steps = (*_parse_steps(values.pop("steps", [])), *_parse_steps(criteria, "criteria"))
     try:
