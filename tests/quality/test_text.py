@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.dataset.support import calls, interaction, result, says
 from tracemill.quality.endings import cut_off, says_goodbye
+from tracemill.quality.phrases import CORRECTION, corrects
 from tracemill.quality.text import dominant_script, is_refusal, measure_text, words
 
 ASKED = says("user", "Which flights go to Seattle?")
@@ -148,6 +150,19 @@ def test_what_is_counted() -> None:
 def test_users_who_correct(message: str, corrects: bool) -> None:
     talk = [ASKED, says("assistant", "Two."), says("user", message), says("assistant", "I see.")]
     assert bool(measure_text(interaction("x", talk)).corrections) is corrects
+
+
+_PIECES = re.findall(
+    r"\S+",
+    "no nope wrong Wrong , . ! that's that is it's this you did were are should i I said meant asked wanted not what That’s "
+    "incorrect right misunderstood misread got it forgot ignored made a mistake an error mistaken you're already told gave me "
+    "just for nothing K ſaid ıs",
+)
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=8).map(" ".join))
+def test_a_correction_is_what_the_expression_finds(content: str) -> None:
+    assert corrects(content) is (CORRECTION.search(content) is not None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from tracemill.core.codec import encode_plain
 from tracemill.core.messages import role, text, tool_calls
 from tracemill.core.records import Message
-from tracemill.quality.text import words
+from tracemill.quality.text import tokens, words
 
 SHORTEST_BOILERPLATE = 4
 """Words of a line from which on it can be boilerplate: "yes" and "thank you" are said by everybody and mean something."""
@@ -66,7 +66,7 @@ def least_count(documents: int, share: float, least: int = 20) -> float:
 
 def line_digests(content: str) -> set[bytes]:
     """Eight bytes for each of a document's lines that are long enough to be boilerplate: those of its words."""
-    return {_line(found) for line in content.splitlines() if len(found := words(line)) >= SHORTEST_BOILERPLATE}
+    return {_line(found) for line in content.splitlines() if len(found := tokens(line)) >= SHORTEST_BOILERPLATE}
 
 
 def without_lines(content: str, shared: Set[bytes]) -> str:

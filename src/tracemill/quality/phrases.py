@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _VERB = (
     "(?:(?:help|assist|comply|fulfil+|do|answer|support|discuss|process|participat|shar|tell|reveal|disclos|agree|respond"
@@ -140,3 +141,48 @@ CORRECTION = _pattern(
     r"|\bi (?:just (?:told|said)|said|asked for|meant)\b[^.?!]{0,40}\bnot\b"
 )
 """A user's message in which this is found corrects the assistant's turn before it."""
+_SIGNS = ("not", "wrong", "already", "mist", "misread", "misunderstood", "incorrect", "error", "forgot", "ignored")
+"""One of these stands in whatever :data:`CORRECTION` finds behind the beginning of a text."""
+
+
+def corrects(content: str) -> bool:
+    """Whether a user's message corrects the assistant's turn before it. English only."""
+    if content.isascii():  # which folds no other way than by its letters
+        lowered = content.lower()
+        if not lowered.startswith(("no", "wrong")) and not any(sign in lowered for sign in _SIGNS):
+            return False
+    return CORRECTION.search(content) is not None
+
+
+_SIGNS_OF_DECLINING = (
+    *("not", "n't", "cant", "wont", "unable", "impossible", "have no", "lack the", "prohibit", "declin", "refus"),
+    *("inappropriate", "against", "violat", "outside", "beyond", "something", "pass on", " ai", "language"),
+)
+"""One of these stands in whatever :data:`REFUSALS` and :data:`DECLINED` find."""
+
+
+def declines(content: str, found: Sequence[str]) -> bool:
+    """Whether a short text of the words ``found`` declines what it calls only "that", or says nothing but no. English only."""
+    if content.isascii():
+        lowered = content.lower()
+        if not any(sign in lowered for sign in _SIGNS_OF_DECLINING):
+            return False
+    return _says_only_no(content, found) or any(pattern.search(content) for pattern in REFUSALS)
+
+
+def _says_only_no(content: str, found: Sequence[str]) -> bool:
+    """Whether somebody declines for himself in words that name nothing."""
+    if not all(word in SAYS_NOTHING or word.replace("’", "'") in SAYS_NOTHING for word in found):
+        return False
+    own = any(word in ("i", "me", "my") or word[:2] in ("i'", "i’") for word in found)
+    return own and DECLINED.search(content) is not None
+
+
+def declines_and_objects(content: str) -> bool:
+    """Whether the first words of an answer decline something and object to it. English only."""
+    beginning = content[: OPENING * 20]
+    lowered = beginning.lower()
+    if not any(stem in lowered for stem in OBJECTION_STEMS):
+        return False
+    opening = " ".join(beginning.split()[:OPENING])
+    return OBJECTION.search(opening) is not None and DECLINING.search(opening) is not None
