@@ -114,7 +114,8 @@ class HotStore:
                 with writing(self._engine) as connection:
                     result = self._writer.write(connection, candidates, [*rejected, *malformed], source)
             except BaseException:
-                self._writer.forget()  # what it remembers may have been rolled back
+                self._writer.forget()  # what they remember may have been rolled back
+                self._reader.forget()
                 raise
             if result.stored and (crossed := bisect_right(TRAINED_AT, self._writer.body_bytes)) > self._trained:
                 train_when_due(self._engine, self._reader)
@@ -222,6 +223,9 @@ class HotStore:
                 with writing(self._engine) as connection:
                     self._reader.refresh(connection)
                     yield connection
+            except BaseException:
+                self._reader.forget()  # what it remembers was rolled back
+                raise
             finally:
                 self._writer.forget()
 

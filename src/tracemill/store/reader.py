@@ -60,17 +60,22 @@ class Reader:
 
     def refresh(self, connection: Connection) -> bool:
         """Drop the caches when something may have been removed since they were filled. True when it did."""
-        generation = connection.exec_driver_sql(_GENERATION).scalar()
+        generation = connection.exec_driver_sql(_GENERATION).scalar() or 0  # there is none until something is removed
         if generation == self._generation:
             return False
-        self._generation = generation if generation is not None else 0
+        self.forget()
+        self._generation = generation
+        self.load_dictionaries(connection)
+        return True
+
+    def forget(self) -> None:
+        """Drop the caches: after a rollback too, since numbers and places that were seen in it are given out again."""
+        self._generation = -1
         self.parts.forget()
         self.names.forget()
         self.compressor.forget()
-        self.load_dictionaries(connection)
         self._trajectories.clear()
         self._cached = 0
-        return True
 
     def records(self, connection: Connection, rows: Sequence[Any]) -> Iterator[AnyRecord]:
         """The records of some rows, in their order."""
