@@ -19,7 +19,7 @@ import msgspec
 from tracemill.core.messages import problems, role, text, tool_calls, trajectory
 from tracemill.core.records import Interaction, Message
 from tracemill.quality.endings import cut_off, says_goodbye
-from tracemill.quality.phrases import REFUSALS, corrects
+from tracemill.quality.phrases import corrects, declines, declines_and_objects
 from tracemill.quality.repetition import repetition
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -133,14 +133,20 @@ def prose(content: str) -> str:
 
 
 def is_refusal(content: str) -> bool:
-    """Whether a turn of at most 60 words declines as such: what is asked is called only "that" or "your request".
+    """Whether a turn declines.
+
+    Either it has at most 60 words and calls what is asked only "that" or "your request", or consists of words that name
+    nothing at all; or, at any length, its first 40 words decline and object (illegal, unethical, harmful…).
 
     A turn that says what cannot be done and names it ("I cannot remove a passenger from a reservation") applies a policy, and
     is no refusal. English only.
     """
-    if not content or len(tokens(content)) > LONGEST_REFUSAL:
+    if not content:
         return False
-    return any(pattern.search(content) for pattern in REFUSALS)
+    if declines_and_objects(content):
+        return True
+    found = tokens(content)
+    return len(found) <= LONGEST_REFUSAL and declines(content, found)
 
 
 def dominant_script(content: str) -> str:
