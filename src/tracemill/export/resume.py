@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -106,17 +105,16 @@ class Journal:
     def __init__(self, draft: Path, key: str) -> None:
         head = _encode({"export": key}) + b"\n"
         self.finished, size = _trusted(draft, head)
-        if not self.finished:
-            shutil.rmtree(draft)
-            draft.mkdir()
-            (draft / JOURNAL).write_bytes(head)
-            size = len(head)
+        known = {JOURNAL, LOSSES, *(one.file.path for one in self.finished)} if self.finished else set()
         for path in draft.iterdir():
-            if path.name not in {JOURNAL, LOSSES, *(one.file.path for one in self.finished)}:
+            if path.name not in known:
                 path.unlink()
-        self._file: BinaryIO = (draft / JOURNAL).open("r+b")
-        self._file.truncate(size)
-        self._file.seek(size)
+        self._file: BinaryIO = (draft / JOURNAL).open("r+b" if self.finished else "w+b")
+        if self.finished:
+            self._file.truncate(size)
+            self._file.seek(size)
+        else:
+            self._file.write(head)
         self.losses = Losses(draft / LOSSES, self.finished[-1].losses.bytes if self.finished else 0)
         sync_folder(draft)
 
