@@ -29,6 +29,8 @@ DATA: dict[str, Any] = {
             "start_time": "2026-03-07T12:00:00Z",
             "end_time": "2026-03-07T12:10:00Z",
             "locale": "en",
+            "email": "ada@example.com",
+            "id": 7,
         },
     },
 }
@@ -55,7 +57,9 @@ def test_a_whole_session_is_an_interaction_and_an_end(collector: Harness, wrappe
     assert talk.user == end.user is not None
     assert talk.time == end.start_time == datetime(2026, 3, 7, 12, tzinfo=UTC)
     assert (end.end_time, end.message_count, end.reason) == (datetime(2026, 3, 7, 12, 10, tzinfo=UTC), 2, "logout")
-    assert end.extra == {"locale": "en"}
+    assert end.extra.keys() == {"locale", "email", "id"}
+    assert (end.extra["locale"], end.extra["id"]) == ("en", 7)
+    assert "ada" not in end.extra["email"]
 
 
 def test_what_the_call_says_goes_before_what_the_session_says(collector: Harness) -> None:

@@ -141,6 +141,16 @@ def test_lightspeeds_own_section(tmp_path: Path) -> None:
         load({}, tmp_path, LIGHTSPEED.replace("{folder}/feedback", "/elsewhere/feedback"))
 
 
+@pytest.mark.parametrize(
+    ("service", "level"),
+    [("{log_level: debug}", "DEBUG"), ("{log_level: chatty}", "INFO"), ("{log_level: 3}", "INFO"), ("none", "INFO")],
+)
+def test_lightspeeds_own_log_level(service: str, level: str, tmp_path: Path) -> None:
+    text = LIGHTSPEED.replace("{host: localhost}", service)
+    assert load({}, tmp_path, text).log_level == level
+    assert load({}, tmp_path, text + "log_level: warning\n").log_level == "WARNING"
+
+
 def test_the_spool_instead_of_the_sections_folders(tmp_path: Path) -> None:
     section = UserDataCollection(
         feedback_storage=str(tmp_path / "feedback"),

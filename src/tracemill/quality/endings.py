@@ -41,7 +41,8 @@ def cut_off(content: str, others: Sequence[str] = ()) -> str | None:
     """Why a text seems to be cut off, or None. ``others`` are texts by the same writer, which show how he ends them.
 
     Signs: a code fence that is not closed; JSON that does not close; an end on a comma, an opening bracket, a dash, or a word
-    that joins ("of", "and"); an end without punctuation by a writer who punctuates otherwise.
+    that joins ("of", "and"); a last item without a value in a list of names and values; an end without punctuation by a writer
+    who punctuates otherwise.
     """
     stripped = content.rstrip()
     if not stripped:
@@ -67,6 +68,8 @@ def cut_off(content: str, others: Sequence[str] = ()) -> str | None:
         return f"it ends on the letter {end!r}"
     if not (end.isalnum()) or ord(end) > 0x2E7F:  # emoji, symbols; scripts that end sentences otherwise or not at all
         return None
+    if _LIST.match(last_line) and _unlike_the_others(stripped, last_line):
+        return "its last item names no value, as the others do"
     if _LIST.match(last_line) and _list_is_bare(stripped):
         return None
     if _punctuates([*others, stripped.rsplit("\n", 1)[0] if "\n" in stripped else ""]) or _SENTENCE.search(stripped):
@@ -97,3 +100,13 @@ def _list_is_bare(content: str) -> bool:
     """Whether the other items of a list that ends a text, of which there are some, end without punctuation too."""
     items = [line.rstrip() for line in content.splitlines() if _LIST.match(line)][:-1]
     return bool(items) and sum(item[-1] not in _CLOSING for item in items) >= 0.5 * len(items)
+
+
+def _unlike_the_others(content: str, last_line: str) -> bool:
+    """Whether all other items of the same indentation, at least two, are of the form "name: value", and the last is not."""
+    if ":" in last_line:
+        return False
+    indented = len(last_line) - len(last_line.lstrip())
+    lines = [line for line in content.splitlines() if _LIST.match(line)][:-1]
+    others = [line for line in lines if len(line) - len(line.lstrip()) == indented]
+    return len(others) >= 2 and all(":" in line for line in others)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 _SHARED = ("session_id", "user_id", "user", "platform", "conversation_id")
 _TIMES = ("start_time", "end_time")
+_OURS = ("id", "time", "schema_version", "producer", "sequence", "extra", "record")
+"""What a record says of itself, and a session's metadata cannot."""
 
 
 class Session(NamedTuple):
@@ -20,7 +22,7 @@ def session_fields(given: Mapping[str, Any]) -> Session:
     """The fields in a session's data: ``session_id``, ``user_id`` and ``conversation_data`` with ``messages`` and ``metadata``.
 
     They may stand under ``session_data``. The metadata's times are those of the end, and the interaction's time is when the
-    session began; what else the metadata says goes to the end's ``extra``. Whatever is of no use here is passed on as it came.
+    session began; what else the metadata says is said of the end. Whatever is of no use here is passed on as it came.
     """
     fields = dict(given)
     if isinstance(whole := fields.get("session_data"), Mapping):
@@ -38,9 +40,12 @@ def session_fields(given: Mapping[str, Any]) -> Session:
             fields[name] = value
     if metadata is not None and not isinstance(metadata, Mapping):
         about["metadata"] = metadata
-    if left or about:
+    for name, value in {**left, **about}.items():
+        if name not in _OURS:
+            fields.setdefault(name, value)
+    if own := {name: value for name, value in {**left, **about}.items() if name in _OURS}:
         extra = fields.get("extra")
-        fields["extra"] = {**left, **about, **(extra if isinstance(extra, Mapping) else {})}
+        fields["extra"] = {**own, **(extra if isinstance(extra, Mapping) else {})}
     if not isinstance(messages, (list, tuple)) or not messages:
         return Session(None, fields)
     fields.setdefault("message_count", len(messages))

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "client_secret": "CLIENT_SECRET",
 }
 _STATE = ".tracemill-ship"
+LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _HEADER = r"^[\x20-\x7e]*$"
 
 
@@ -52,7 +53,7 @@ class ShipSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ingress_connection_timeout: Annotated[float, Meta(gt=0)] = 30
     retry_interval: Annotated[float, Meta(gt=0)] = 300
     allowed_subdirs: tuple[str, ...] = ()
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     rich_logs: bool = False
     client_id: str = ""
     client_secret: str = ""
@@ -183,7 +184,14 @@ def _of_file(config: Path | None) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise SettingError(f"{_SECTION} in {config} cannot be used: {error}") from None
     ours = {key: value for key, value in content.items() if key in ShipSettings.__struct_fields__}
-    return {**_of_section(section), **_with_level(ours)}
+    return {**_of_section(section), **_level_of_service(content.get("service")), **_with_level(ours)}
+
+
+def _level_of_service(service: Any) -> dict[str, Any]:
+    """The ``log_level`` of a Lightspeed configuration's ``service``, where it is one of ours; nothing else of it is read."""
+    level = service.get("log_level") if isinstance(service, dict) else None
+    wanted = level.upper() if isinstance(level, str) else ""
+    return {"log_level": wanted} if wanted in get_args(LogLevel) else {}
 
 
 def _with_level(content: dict[str, Any]) -> dict[str, Any]:
