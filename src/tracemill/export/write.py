@@ -23,7 +23,14 @@ from tracemill.dataset.erase import DRAFT, EXPORT
 from tracemill.dataset.files import WholeFile, locked, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
-from tracemill.export.columns import chosen_columns, held_out_names, parts, with_columns
+from tracemill.export.columns import (
+    chosen_columns,
+    held_out_names,
+    mark_columns,
+    parts,
+    place_of_mark,
+    with_columns,
+)
 from tracemill.export.containers import CONTAINERS, SplitFiles, is_split_file
 from tracemill.export.formats import FORMATS
 from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
@@ -99,12 +106,15 @@ def export_version(
         raise ExportError(f"{version.reference} has no {tag} examples to export as {format}", hint=_instead(version))
     taken = parts(version, fold)
     extra = chosen_columns(version, made, container, columns)
+    mark = place_of_mark(version, made, container)
     if to is None:
         ending = ("" if fold is None else f"-fold-{fold}") + ("" if container == "jsonl" else f"-{container}")
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     _check_folder(to, _replaceable(to, version, taken))
     with locked(to, f"exporting {version.reference}"):
-        choice = _Choice(container, shard_bytes, fold, taken, extra, tokens)
+        choice = _Choice(
+            container, shard_bytes, fold, taken, extra, tokens, mark, mark_columns(version, made, container)
+        )
         return _Export(version, made, to, choice, progress, withdrawn or {}).run()
 
 
@@ -142,7 +152,9 @@ def _instead(version: Version) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """How an export is asked for. ``parts`` are its splits with the version's splits in each, ``extra`` feature columns."""
+    """How an export is asked for. ``parts`` are its splits with the version's splits in each, ``extra`` feature columns,
+    ``mark`` says where it stands that a row was made of another, ``marks`` in what columns (:mod:`tracemill.export.columns`).
+    """
 
     container: str
     shard_bytes: int | None
@@ -150,6 +162,8 @@ class _Choice:
     parts: Mapping[str, Sequence[str]]
     extra: Mapping[str, str]
     tokens: TokenCheck | None
+    mark: str
+    marks: Mapping[str, str]
 
 
 class _Export:
@@ -215,13 +229,16 @@ class _Export:
 
     def _split(self, draft: Path, split: str, sources: Sequence[str], losses: WholeFile) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
-        columns = {**self.made.columns, **self.made.optional, **self.choice.extra}
+        columns = {**self.made.columns, **self.made.optional, **self.choice.extra, **self.choice.marks}
         examples = chain.from_iterable(self.version.examples(source, self.tag) for source in sources)
         with SplitFiles(draft, split, self.container, columns, self.shard_bytes) as files:
             for example in examples:
                 row, lost, refused = self._row(example)
                 if row is not None:
-                    files.write_row(with_columns(row, example, list(self.choice.extra)))
+                    marked = self.choice.mark == "column"
+                    files.write_row(with_columns(row, example, list(self.choice.extra), marked=marked))
+                    if self.choice.mark == "lost" and example.augmented is not None:
+                        lost.append(Lost("/augmented", "augmented_not_marked", "made of another example"))
                     if self.tokens is not None:
                         lost += self.tokens.look_at(split, row)
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
@@ -277,7 +294,7 @@ class _Export:
         unknown = self.container == "tfrecord"  # to `datasets`
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
-        columns = {**self.made.columns, **optional, **self.choice.extra}
+        columns = {**self.made.columns, **optional, **self.choice.extra, **self.choice.marks}
         if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())
