@@ -67,6 +67,17 @@ def tool_calls(message: Message) -> Iterator[ToolCall]:
         yield ToolCall(None, name if isinstance(name, str) else None, legacy.get("arguments"))
 
 
+def written(arguments: Any) -> str:
+    """The arguments of a call as a text to compare: by their type alone where Python does not write them out.
+
+    That are integers of thousands of digits, and what is nested about a thousand deep.
+    """
+    try:
+        return str(arguments)
+    except (ValueError, RecursionError):
+        return type(arguments).__name__
+
+
 def trajectory(interaction: Interaction) -> list[Message]:
     """Everything that was said: the messages and, where there is one, the response after them."""
     if interaction.response is None:
@@ -98,7 +109,9 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
         if kind == "tool":
             call_id = message.get("tool_call_id")
             if not isinstance(call_id, str) or open_calls.pop(call_id, None) is None:
-                found.append(MessageProblem(index, "orphan_result", f"tool message answers no open call: {call_id!r}"))
+                found.append(
+                    MessageProblem(index, "orphan_result", f"tool message answers no open call: {_named(call_id)}")
+                )
             continue
         found.extend(
             MessageProblem(at, "unanswered_call", f"call {call!r} has no result") for call, at in open_calls.items()
@@ -109,7 +122,7 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
                 found.append(MessageProblem(index, "late_system", f"{kind} message inside the conversation"))
             continue
         if kind not in ("user", "assistant"):
-            found.append(MessageProblem(index, "unknown_role", f"role {message.get('role')!r}"))
+            found.append(MessageProblem(index, "unknown_role", f"role {_named(message.get('role'))}"))
             continue
         if not conversation_began and kind == "assistant":
             found.append(MessageProblem(index, "starts_with_assistant", "the first turn is the assistant's"))
@@ -119,6 +132,11 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
         MessageProblem(at, "unanswered_call", f"call {call!r} has no result") for call, at in open_calls.items()
     )
     return sorted(found, key=lambda problem: problem.index)
+
+
+def _named(value: Any) -> str:
+    """A value in a sentence: what has others in it is named by its type alone, since it may be nested without end."""
+    return repr(value) if value is None or isinstance(value, (str, bool, float)) else type(value).__name__
 
 
 def _check_turn(index: int, kind: str, message: Message, open_calls: dict[str, int]) -> Iterator[MessageProblem]:
