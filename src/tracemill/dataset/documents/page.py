@@ -195,6 +195,7 @@ def _user_sentence(representation: Mapping[str, Any]) -> str:
         return "No interaction of this version names a user."
     return (
         f"Users: {users['users']:,}. The most active is the source of {wording.percent(users['top_share'])} of the "
-        f"interactions that name one. All together they weigh like {wording.number(users['effective_entropy'])} (by entropy) or "
-        f"{wording.number(users['effective_kish'])} (Kish) users of equal activity. {unnamed}"
+        "interactions that name one. All together they weigh like "
+        f"{wording.number(users['effective_entropy'])} (by entropy) or {wording.number(users['effective_kish'])} (Kish) users "
+        f"of equal activity. {unnamed}"
     )
