@@ -10,7 +10,6 @@ texts lie compressed in a working folder, and in memory are 52 bytes a row, one 
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -27,7 +26,7 @@ from tracemill.core.steps import Progress
 from tracemill.dataset.checks import share, unknown
 from tracemill.dataset.history import content_digest
 from tracemill.dataset.near import Comparison, clusters
-from tracemill.dataset.parts import content
+from tracemill.dataset.parts import content, content_digest_of
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.site import Alone, Site
 from tracemill.dataset.sort import RUN_BYTES, RunWriter, merge_runs
@@ -121,8 +120,7 @@ class Leaks:
         for kind, digest in set(_keys(example, sources)):
             self._seen.add(digest, bytes([SHARED.index(kind)]) + where)
         said = content(example)
-        digest = hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        self._seen.add(digest, bytes([_TEXT]) + where)
+        self._seen.add(content_digest_of(said), bytes([_TEXT]) + where)
         self._texts.add(said)
         self._split_of.append(number)
         self.rows += 1
