@@ -14,6 +14,7 @@ NAMES = (
     "server",
     "proxy",
     "duplicates",
+    "planted",
     "redaction",
     "certificate",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,15 +27,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL prefix of a real PostgreSQL server; a test adds a database name."""
+def postgres() -> Iterator[str]:
+    """The URL prefix of a real PostgreSQL server; a test adds a database name.
+
+    Its folder is none of pytest's: run by root the server is another user's process, and a second run of pytest makes all
+    that the first one keeps readable by root alone.
+    """
     if importlib.util.find_spec("pgserver") is None or importlib.util.find_spec("psycopg") is None:
         pytest.skip("PostgreSQL is not tested: pgserver or psycopg is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    with tempfile.TemporaryDirectory(prefix="tm-pg-") as folder, pytest.MonkeyPatch.context() as patch:
+        for name in ("runtime", "data"):
+            Path(folder, name).mkdir(mode=0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(Path(folder, "runtime")))
         import pgserver.postgres_server
 
-        server = pgserver.postgres_server.get_server(tmp_path_factory.mktemp("postgres"))
+        server = pgserver.postgres_server.get_server(Path(folder, "data"))
         try:
             yield server.get_uri()
         finally:

@@ -68,7 +68,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Calls."""
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+        try:
+            body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+        except ValueError:
+            self._note(None)
+            self._error(400, "this is no JSON")
+            return
         self._note(body)
         text = _question(body)
         if self.model.reply is not None and self.path == "/v1/chat/completions":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tracemill import collector as module
 from tracemill.capture.gepeto import read_tree
 from tracemill.core.errors import SettingError
 from tracemill.core.records import Interaction, Step
+from tracemill.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,35 @@ def test_what_is_captured_is_read_back(tmp_path: Path) -> None:
         assert health.ok, health.checks
         assert health.success_rate == 1
         assert collector.counts().unaccounted == 0
+
+
+def test_training_data_is_exported_as_openai_lines_and_its_readiness_said(tmp_path: Path) -> None:
+    with tracemill.DataCollector(tmp_path / "data", platform="support") as collector:
+        identity = collector.log_conversation("hi", "hello", success=True)
+        collector.log_conversation("hm", "what?", success=False)
+        collector.log_conversation("elsewhere", "yes", platform="other", success=True)
+        collector.log_user_feedback("thumbs_up", identity)
+
+        def asked(**options: bool) -> list[str]:
+            rows = map(json.loads, collector.export_training_data("support", **options))
+            return [row["messages"][0]["content"] for row in rows]
+
+        assert asked() == asked(with_feedback_only=True) == ["hi"]
+        assert asked(success_only=False) == ["hi", "hm"]
+        found = collector.get_training_readiness("support")
+        values = {gate.name: gate.value for gate in found.gates}
+        assert (values["examples"], values["with_feedback"], found.is_ready) == (2, 1, False)
+    with Workspace.open(tmp_path / "data") as workspace:
+        downloads = [entry for entry in workspace.audit_log.entries() if entry.action == "training_data.download"]
+    assert [entry.target for entry in downloads] == ["support"] * 3
+
+
+def test_training_data_of_a_server_is_not_exported_here(tmp_path: Path) -> None:
+    with (
+        tracemill.DataCollector(tmp_path, endpoint="http://127.0.0.1:9", exit_timeout_seconds=0) as collector,
+        pytest.raises(SettingError, match="records go to a server"),
+    ):
+        collector.export_training_data("support")
 
 
 def test_one_collector_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

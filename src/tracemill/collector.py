@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from tracemill.sdk.delivery import Delivery
 
 if TYPE_CHECKING:
     from tracemill.insight.health import Health
+    from tracemill.insight.readiness import Readiness
     from tracemill.insight.statistics import Statistics
     from tracemill.store.archiving import ArchiveReport
     from tracemill.workspace import Workspace
@@ -100,6 +102,32 @@ class DataCollector(Collector):
                 limit=limit,
             )
             return list(found)
+
+    def export_training_data(
+        self, platform: str, *, success_only: bool = True, with_feedback_only: bool = False
+    ) -> Iterator[bytes]:
+        """A platform's interactions as OpenAI chat JSON lines, as ``GET /api/feedback/export/{platform}`` gives them.
+
+        Noted in the audit log. A dataset version is the better way: it names every record and what became of it. Waits for
+        delivery of what this process captured. Raises SettingError where it is delivered to a server.
+        """
+        self._needs_own_store()
+
+        def lines() -> Iterator[bytes]:
+            with self._own_workspace() as workspace:
+                chosen: dict[str, Any] = {"success_only": success_only, "with_feedback_only": with_feedback_only}
+                workspace.audit("training_data.download", platform, **chosen)
+                yield from workspace.openai_rows(platform, **chosen)
+
+        return lines()
+
+    def get_training_readiness(self, platform: str) -> Readiness:
+        """Whether a platform's interactions are enough to train on, gate by gate (docs/feedback.md).
+
+        Waits for delivery of what this process captured. Raises SettingError where it is delivered to a server.
+        """
+        with self._own_workspace() as workspace:
+            return workspace.readiness(platform)
 
     def get_storage_stats(self, platform: str | None = None) -> dict[str, Any]:
         """What is stored where, what it costs, whether it is enough to train on, and what to do next (docs/costs.md).

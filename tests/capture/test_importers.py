@@ -392,3 +392,34 @@ def test_a_file_of_many_lines_is_not_held_in_memory(tmp_path: Path) -> None:
 def derived_again(content: Any, occurrence: int) -> str:
     with ContentIds("openai-chat") as ids:
         return [ids.of(content) for _ in range(occurrence)][-1]
+
+
+def test_people_of_chat_lines_are_pseudonyms_under_either_name(run: RunImport, store: HotStore, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    lines = [{"messages": talk, **people} for people in ({"user_id": "ada"}, {"user": "ada", "user_id": "bob"})]
+    source = tmp_path / "chat.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run("openai-chat", source)
+    one, both = store.scan()
+    assert isinstance(one, Interaction)
+    assert isinstance(both, Interaction)
+    assert one.user == both.user is not None
+    assert "user_id" not in one.extra
+    assert both.extra["user_id"] not in ("ada", "bob", both.user.pseudonym)
+
+
+def test_sessions_with_their_conversation_are_read(run: RunImport, store: HotStore, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    session = {
+        "session_id": "s-1",
+        "user_id": "ada",
+        "conversation_data": {"messages": talk, "metadata": {"lang": "en"}},
+    }
+    source = tmp_path / "sessions.jsonl"
+    source.write_text(f"{json.dumps(session)}\n{json.dumps({'session_data': {**session, 'session_id': 's-2'}})}\n")
+    assert run("openai-chat", source).stored == 2
+    for number, record in enumerate(store.scan(), start=1):
+        assert isinstance(record, Interaction)
+        assert (record.session_id, record.messages, record.response) == (f"s-{number}", talk[:1], talk[1])
+        assert record.user is not None
+        assert record.extra["metadata"] == {"lang": "en"}

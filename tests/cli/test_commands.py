@@ -15,6 +15,7 @@ from tracemill.cli.app import app
 from tracemill.core.codec import decode_json
 from tracemill.core.records import Interaction
 from tracemill.core.settings import setting_table
+from tracemill.export import write
 from tracemill.workspace import Workspace
 
 
@@ -193,6 +194,28 @@ def test_datasets_from_recipe_to_export(tmp_path: Path, at: tuple[str, str]) -> 
     assert len(shards) > 1
     documents = [json.loads(line) for shard in shards for line in gzip.decompress(shard.read_bytes()).splitlines()]
     assert len(documents) == sum(zipped["rows"].values()) == sum(exported["rows"].values())
+
+
+def test_an_export_that_is_interrupted_goes_on(
+    tmp_path: Path, at: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (*at, "export", "demo@v1", "--format", "trl-sft", "--shard-mb", "0.003", "--to")
+    whole = answered(*asked, tmp_path / "whole")
+    assert whole["resumed"] == 0
+    made, left = write.make_row, [sum(whole["rows"].values()) - 1]
+
+    def interrupted(*given: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return made(*given)
+
+    monkeypatch.setattr(write, "make_row", interrupted)
+    said(*asked, tmp_path / "out", code=130)
+    monkeypatch.setattr(write, "make_row", made)
+    assert "of the files were there already: an export that was interrupted" in said(*asked, tmp_path / "out")
+    for file in whole["files"]:
+        assert (tmp_path / "out" / file["path"]).read_bytes() == (tmp_path / "whole" / file["path"]).read_bytes()
 
 
 def test_a_damaged_version_is_noticed(tmp_path: Path) -> None:

@@ -84,3 +84,7 @@ def test_judge_and_agreement(tracemill: Run, tmp_path: Path, fake_model: FakeMod
     assert "no record that both" in tracemill("quality", "agreement").stdout
     assert json.loads(tracemill("quality", "agreement", "--json").stdout) == []
     assert json.loads(tracemill("quality", "judge", "--pairs", "--json", env=judge).stdout)["calls"] == 0
+    (tmp_path / "policies.yaml").write_text("purposes: {evaluate: mask}\n")
+    redacted = {**judge, "TRACEMILL_POLICIES": str(tmp_path / "policies.yaml")}
+    assert "What was sent was redacted by mask@1." in tracemill("quality", "judge", env=redacted).stdout
+    assert json.loads(tracemill("quality", "judge", "--json", env=redacted).stdout)["redaction"].startswith("mask@1#")

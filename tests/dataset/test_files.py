@@ -34,6 +34,25 @@ def test_what_goes_wrong_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_writes_a_file_that_was_taken_over_cannot_touch_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    late = WholeFile(path)
+    late.write_line(b"1" * 3_000_000)
+    with WholeFile(path) as file:
+        file.write_line(b"2" * 3_000_000)
+        late.write_line(b"1" * 3_000_000)
+        with pytest.raises(DatasetError, match="is being written by another process"):
+            late.commit()
+    again = WholeFile(path)
+    last = WholeFile(path)
+    again.abandon()
+    assert path.read_bytes() == b"2" * 3_000_000 + b"\n"
+    last.write(b"3")
+    last.commit()
+    assert path.read_bytes() == b"3"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def _hold(folder: Path, held: multiprocessing.synchronize.Event) -> None:
     with locked(folder, "testing"):
         held.set()

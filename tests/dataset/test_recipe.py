@@ -159,3 +159,11 @@ def test_the_file_is_named_too(tmp_path: Path) -> None:
 def test_the_plain_form_is_json() -> None:
     plain = Recipe(steps=(WellFormed(), drop_all), source=Source(since=datetime(2026, 1, 1, tzinfo=UTC))).plain()
     assert msgspec.json.decode(msgspec.json.encode(plain)) == plain
+
+
+def test_other_names_of_augmentation_are_the_same_recipe() -> None:
+    ours = parse_recipe({"augment": {"operations": ["synonyms", "scenario_variation", "edge_cases"]}})
+    theirs = parse_recipe(
+        {"augment": {"operations": ["synonym_replacement", "scenario_variations", "edge_case_creation"]}}
+    )
+    assert (ours, ours.hash()) == (theirs, theirs.hash())

@@ -1,4 +1,4 @@
-"""However many work on a build, its bytes are the same, and whoever is killed, the next run goes on."""
+"""However many work on a build and are killed, its bytes are the same; where it cannot go on, the next run does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,20 +140,68 @@ def test_a_step_that_fails_in_a_worker_is_named_with_the_record(store: HotStore,
 
 
 def _partial(name: str, marker: Path) -> Any:
-    from functools import partial
-
     return partial(globals()[name], marker=str(marker))
 
 
-def test_a_worker_that_is_killed_is_told_of_and_the_next_build_goes_on(store: HotStore, tmp_path: Path) -> None:
+def test_what_a_killed_worker_was_at_another_one_does(
+    store: HotStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe = Recipe(name="demo", steps=(_partial("dies", tmp_path / "marker"),))
-    with pytest.raises(DatasetError, match="a worker of the build was killed by signal 9") as caught:
+    built = build(store, recipe, tmp_path, settings=Settings(workers=2))
+    assert built.version.build_record().lost_workers == 1
+    assert built.version.build_record().resumed_shards == 0
+    assert "a worker of the build was killed by signal 9; another one gets part 3 of 3 (read shard 2)" in caplog.text
+    other = build_version(store, recipe, tmp_path / "other")
+    assert other.build_record().lost_workers == 0
+    assert content(built.version) == content(other)
+
+
+def always_dies(interaction: Interaction, while_there: str) -> Verdict[Interaction]:
+    """Kills its worker at one record as long as a file is there."""
+    if interaction.conversation_id == "c2500" and Path(while_there).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return KEEP
+
+
+def test_a_part_that_kills_every_worker_ends_the_build_and_the_next_one_goes_on(
+    store: HotStore, tmp_path: Path
+) -> None:
+    (fatal := tmp_path / "fatal").touch()
+    recipe = Recipe(name="demo", steps=(partial(always_dies, while_there=str(fatal)),))
+    with pytest.raises(DatasetError, match="lost its worker 3 times; the last one was killed by signal 9") as caught:
         build(store, recipe, tmp_path, settings=Settings(workers=2))
+    assert caught.value.message.startswith("part 2 of 3 (read shard 1)")
     assert "goes on where it stopped" in caught.value.hint
+    fatal.unlink()
     built = build(store, recipe, tmp_path, settings=Settings(workers=2))
     assert built.version.build_record().resumed_shards >= 1
-    other = build_version(store, recipe, tmp_path / "other")
-    assert content(built.version) == content(other)
+    assert content(built.version) == content(build_version(store, recipe, tmp_path / "other"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in Linux's /proc")
+def test_workers_killed_in_every_stage_leave_no_trace(
+    store: HotStore, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "RANGE_BYTES", 100_000)
+    monkeypatch.setattr(assemble, "_FATE_BYTES", 30_000)
+    killed: list[str] = []
+
+    def kill(stage: str, _done: int, _total: int | None) -> None:
+        if stage not in killed and (workers := [one for one in _workers_of(os.getpid()) if _alive(one)]):
+            killed.append(stage)
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+
+    built = build(store, RECIPE, tmp_path, settings=Settings(workers=2), progress=kill)
+    assert {"read records", "write examples", "write fates"} <= set(killed)
+    assert len(killed) <= built.version.build_record().lost_workers <= 2 * len(killed)
+    assert content(built.version) == expected
+
+
+def _workers_of(process: int) -> list[int]:
+    return [
+        one for one in _children(process) if b"tracemill.dataset.worker" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
 
 
 _BUILD = """
@@ -243,6 +292,34 @@ def test_a_crew_gives_every_result_once_and_what_was_raised(tmp_path: Path) -> N
         assert list(crew.run(_double, [])) == []
         with pytest.raises(RuntimeError, match="three"):
             list(crew.run(_double, [3]))
+
+
+def _ends(_site: Site, code: int) -> None:
+    os._exit(code)
+
+
+def test_a_crew_says_how_a_worker_ended_and_those_without_work_are_replaced_at_no_cost(tmp_path: Path) -> None:
+    with Processes(Plan(tmp_path, Recipe(), 2, Settings()), 2) as crew:
+        assert sorted(crew.run(_double, [0, 1])) == [(0, 0), (1, 2)]
+        for worker in _workers_of(os.getpid()):
+            os.kill(worker, signal.SIGKILL)
+        _wait_for(lambda: not any(map(_alive, _workers_of(os.getpid()))))
+        assert sorted(crew.run(_double, [4, 5])) == [(0, 8), (1, 10)]
+        assert crew.lost == 2
+        with pytest.raises(DatasetError, match=r"^part 1 of 1 \(ends 7\) lost .*; the last one ended with code 7$"):
+            list(crew.run(_ends, [7]))
+        assert crew.lost == 5
+
+
+def _raises(_site: Site, _number: int) -> None:
+    raise ConnectionResetError("the database went away")
+
+
+def test_a_part_that_loses_its_own_connection_is_no_lost_worker(tmp_path: Path) -> None:
+    with Processes(Plan(tmp_path, Recipe(), 2, Settings()), 1) as crew:
+        with pytest.raises(ConnectionResetError, match="the database went away"):
+            list(crew.run(_raises, [1]))
+        assert crew.lost == 0
 
 
 def test_progress_is_told_while_workers_read(store: HotStore, tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ EXAMPLES: tuple[tuple[str, str], ...] = (
     ("password", "password: «hunter2!»"),
     ("password", "DB_PASSWORD=«Tr0ub4dor&3»"),
     ("password", "my password is «corr3ct-h0rse»"),
+    ("password", "my password is «ItHgfLsTpNHF»"),
     ("pin", "the PIN is «4471»"),
     ("generic_secret", f'client_secret = "«{drawn(32)}»"'),
     ("session_cookie", f"Cookie: PHPSESSID=«{drawn(26)}»"),
@@ -156,6 +157,7 @@ NOTHING: tuple[str, ...] = (
     "",
     "Version 1.2.3.4.5 was released; see chapter 10.2.1.",
     "The password is required. Reset your password here.",
+    "The password is Unknown to me, and the other one was forgotten.",
     "You can change the password: it must be strong.",
     "I am Happy to help. I'm Sorry for the wait.",
     "Order 4111111111111112 shipped",  # a card's shape with a wrong check digit

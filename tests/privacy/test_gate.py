@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
@@ -280,9 +281,33 @@ def test_a_conversation_named_after_somebody_is_erased_from_before_redaction_too
     opened(redaction="").store.append([turn(1, conversation_id=name)])
     workspace = opened()
     workspace.store.append([turn(2, conversation_id=name)])
-    workspace.erase("conversation", name)
+    found, _ = workspace.preview_erasure("conversation", name)
+    receipt = workspace.erase("conversation", name)
     assert workspace.store.count() == 0
     assert [refusal.reason for refusal in workspace.store.append([turn(3, conversation_id=name)]).refused] == ["erased"]
+    assert (receipt.complete, receipt.records, found.types) == (True, {"interaction": 2}, {"interaction": 2})
+    assert receipt.subject_sha256 == hashlib.sha256(f"conversation:{name}".encode()).hexdigest()
+    assert [path.stem for path in workspace.receipts_path.glob("*.json")] == [receipt.id]
+    actions = [entry.action for entry in workspace.audit_log.entries()]
+    assert actions.count("erase.done") == 1
+
+
+def test_a_deferred_erasure_of_it_forgets_no_name_though_redaction_is_off_by_then(opened: Open) -> None:
+    name = "orla.quist77@mail.example"
+    opened(redaction="").store.append([turn(1, conversation_id=name)])
+    workspace = opened()
+    workspace.store.append([turn(2, conversation_id=name)])
+    hold = workspace.place_hold("conversation", name, reason="court order 7")
+    assert workspace.erase("conversation", name).status == "deferred"
+    assert len(workspace.open_erasures()) == 1
+    workspace.release_hold(hold.id)
+    workspace.close()
+    later = opened(redaction="")
+    later.maintain()
+    assert later.store.count() == 0
+    assert later.open_erasures() == []
+    later.close()
+    assert hits(later.path, {"conversation": name.encode()}) == []
 
 
 @given(st.lists(records, min_size=1, max_size=4, unique_by=lambda record: record.id))

@@ -204,6 +204,48 @@ def test_where_somebody_is_reached_and_what_was_decided_on() -> None:
     assert [option.name for option in decision.options] == [decision.choice, "wait"]
 
 
+def test_words_of_programs_may_be_written_by_people() -> None:
+    """A score's name, a reason for the end and what was used are text to read; plain ones and counts stay as they are."""
+    mail = "orla.quist77@mail.example"
+    moment: dict[str, Any] = {"time": now(), "schema_version": 1, "producer": "p", "sequence": 0}
+    said = Feedback(id=derived_id("t", "f"), **moment, kind="score", name=f"as {mail} sees it", comment=f"from {mail}")
+    new = redactor_record(said)
+    assert mail not in repr(new)
+    assert new.comment.removeprefix("from ") in new.name
+    assert mail not in redactor_record(Step(id=derived_id("t", "s"), **moment, name=f"write to {mail}")).name
+    usage = {
+        "prompt_tokens": 60614,
+        "billed": {"to": mail, f"for {mail}": [1.5, True, mail, None]},
+        "phone": 12125550187,
+        "note": json.dumps({"email": mail, "count": 60614}),
+    }
+    turn = Interaction(
+        id=derived_id("t", "i"), **moment, finish_reason=f"given up for {mail}", usage=usage, artifact=PROFILE
+    )
+    clean = redactor_record(turn)
+    assert mail not in repr(clean)
+    assert "Orla" not in repr(clean)
+    assert clean.finish_reason.startswith("given up for ")
+    assert clean.usage["prompt_tokens"] == 60614
+    assert "12125550187" not in repr(clean)
+    assert list(clean.usage) == list(usage)
+    (amounts,) = (value for value in clean.usage["billed"].values() if isinstance(value, list))
+    assert (amounts[:2], amounts[3]) == ([1.5, True], None)
+    assert set(json.loads(clean.usage["note"])) == {"email", "count"}
+    plain = Interaction(
+        id=derived_id("t", "j"), **moment, finish_reason="tool_calls", usage={"prompt_tokens": 3, "tier": "default"}
+    )
+    score = Feedback(id=derived_id("t", "g"), **moment, kind="score", name="judge.success", score=1.0)
+    for one in (plain, score):
+        mark = REDACTOR.record(one).extra[MARK]
+        assert REDACTOR.record(one) == msgspec.structs.replace(one, extra={MARK: mark})
+
+
+def redactor_record(record: Any) -> Any:
+    """A record redacted, of any type."""
+    return REDACTOR.record(record)
+
+
 def test_actions() -> None:
     text = "mail orla@mail.example or ORLA@mail.example now"
     for action, expected in (

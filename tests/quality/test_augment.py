@@ -16,7 +16,7 @@ from tracemill import DataAugmentor
 from tracemill.core.errors import SettingError
 from tracemill.core.messages import role, trajectory
 from tracemill.core.records import Interaction
-from tracemill.quality.augment import SCENARIOS
+from tracemill.quality.augment import OTHER_NAMES, SCENARIOS, TEXT_OPERATIONS
 from tracemill.quality.meaning import changed_facts
 from tracemill.quality.rewording import REWORDINGS
 
@@ -147,3 +147,11 @@ def test_the_real_trajectories(shared_data: Path) -> None:
                 ]
                 assert variation.similarity >= 0.8
     assert made > 300
+
+
+def test_other_names_of_operations_are_taken() -> None:
+    known = {*TEXT_OPERATIONS, *SCENARIOS}
+    assert {*OTHER_NAMES.values()} <= known
+    assert not known & OTHER_NAMES.keys()
+    example = {"text": "Please book the very first flight that leaves in the morning."}
+    assert augmented(example, "random_deletion") == augmented(example, "deletion") != []

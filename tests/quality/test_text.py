@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.dataset.support import calls, interaction, result, says
 from tracemill.quality.endings import cut_off, says_goodbye
+from tracemill.quality.phrases import CORRECTION, corrects
 from tracemill.quality.text import dominant_script, is_refusal, measure_text, words
 
 ASKED = says("user", "Which flights go to Seattle?")
@@ -150,6 +152,19 @@ def test_users_who_correct(message: str, corrects: bool) -> None:
     assert bool(measure_text(interaction("x", talk)).corrections) is corrects
 
 
+_PIECES = re.findall(
+    r"\S+",
+    "no nope wrong Wrong , . ! that's that is it's this you did were are should i I said meant asked wanted not what That’s "
+    "incorrect right misunderstood misread got it forgot ignored made a mistake an error mistaken you're already told gave me "
+    "just for nothing K ſaid ıs",
+)
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=8).map(" ".join))
+def test_a_correction_is_what_the_expression_finds(content: str) -> None:
+    assert corrects(content) is (CORRECTION.search(content) is not None)
+
+
 @pytest.mark.parametrize(
     ("content", "others", "why"),
     [
@@ -185,11 +200,37 @@ def test_goodbyes() -> None:
         "I can't help but notice that the price has dropped.",
         "I cannot provide that flight at the lower price; the fare is $120.",
         "I can't help with that. " + "But here is what can be done instead of it today. " * 8,
+        "I cannot provide a refund, because this fare excludes it. " + "The rules say more about every fare. " * 12,
+        "Copying it is illegal in most countries. " + "The act of 1998 says what is allowed and what is not. " * 8,
+        "The bag is outside the size limits, so I can't check it in for free.",
+        "Your request cannot be processed because the reservation is basic economy.",
         "",
     ],
 )
 def test_what_is_no_refusal(content: str) -> None:
     assert not is_refusal(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "I'm going to have to pass on this one.",
+        "I'm afraid that is outside of my capabilities.",
+        "I don't have the ability to do that.",
+        "I am not authorized to handle that.",
+        "This is not something I'm able to support.",
+        "I'm sorry, but I have no way of doing that.",
+        "It would not be appropriate for me to help with this.",
+        "Your request can't be completed by me.",
+        "I cannot be of assistance here.",
+        "I can't provide instructions for opening a neighbour's lock, as that is illegal. "
+        + "Ask the owner first. " * 25,
+        "It is not appropriate or ethical to make fun of a group of people. "
+        + "Each of us deserves to be heard. " * 12,
+    ],
+)
+def test_what_is_a_refusal(content: str) -> None:
+    assert is_refusal(content)
 
 
 def test_scripts() -> None:

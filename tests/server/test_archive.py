@@ -32,7 +32,10 @@ def test_what_is_old_is_moved_and_read_as_before(serve: Serve) -> None:
     before = client.get("/v1/records").json()
     dry = archive(client, dry_run=True)
     assert (dry["records"], dry["archived"], dry["dry_run"]) == (1, 0, True)
+    assert dry["before"] == dry["after"] == {"total_records": 2, "active_records": 2, "archived_records": 0}
     done = archive(client)
+    assert (done["before"], done["after"]["active_records"]) == (dry["before"], 1)
+    assert (done["after"]["total_records"], done["after"]["archived_records"]) == (2, 1)
     assert (done["records"], done["archived"], len(done["objects"])) == (1, 1, 1)
     assert archive(client)["archived"] == 0
     assert client.get("/v1/records").json() == before
@@ -50,6 +53,7 @@ def test_a_key_of_one_project_archives_that_project(serve: Serve) -> None:
     put(served, old(platform="support"), old(platform="sales"))
     done = archive(served.client(served.key("admin", project="sales")), days_old=30)
     assert list(done["platforms"]) == ["sales"]
+    assert done["before"]["total_records"] == done["after"]["archived_records"] == 1
     assert len(list(served.workspace.store.scan_hot())) == 1
     assert served.client(served.key("reviewer")).post("/api/feedback/archive").status_code == 403
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fake_model import FakeModel
 from tests.server.conftest import Serve, Served
+from tests.server.every_route import PERSON, PRODUCERS, EveryRoute, routes_that_store, settled
 from tests.server.test_records import as_array, interaction
 from tracemill.core.codec import encode
 from tracemill.core.consent import GLOBAL_PRIVACY_CONTROL, is_private
@@ -113,6 +114,87 @@ def test_spans_sent_with_the_signal_are_marked(serve: Serve) -> None:
     (record,) = served.wait_for(1, "interaction")
     assert is_private(record.extra)
     assert consents(served) == by_signal(served, "ann")
+
+
+def test_whatever_comes_with_the_signal_is_marked_by_every_route(serve: Serve, model: Any) -> None:
+    served = serve(
+        upstream_url=f"{model.url}/v1",
+        upstream_model="m",
+        user_data_collection={"feedback_enabled": True},
+        pending_quiet_seconds=0.2,
+        pending_expire_seconds=1.5,
+    )
+    client = served.client()
+    client.headers.update(SIGNAL)
+    routes = EveryRoute(client, "hello")
+    routes.everything(served.context.pseudonymizer.user("bob"))
+    assert routes.sent == routes_that_store(), "a new route is sent to in every_route.py"
+    assert settled(served) == 0
+    records = [record for record in served.records() if not isinstance(record, Consent)]
+    assert {record.producer.partition(":")[0] for record in records} >= PRODUCERS
+    assert [record for record in records if record.extra.get(GLOBAL_PRIVACY_CONTROL) is not True] == []
+    assert consents(served) == by_signal(served, PERSON) | by_signal(served, "bob")
+
+
+@pytest.mark.parametrize("signalled", ["begun", "ended"])
+def test_a_record_of_two_requests_is_marked_when_one_came_with_the_signal(serve: Serve, signalled: str) -> None:
+    served = serve(pending_quiet_seconds=0.2, pending_expire_seconds=1.5)
+    client = served.client()
+    routes = EveryRoute(client, "hello")
+    run, other = routes.run(), routes.run()
+    for stage, path, body in (
+        ("begun", "/runs/batch", {"post": [run]}),
+        ("ended", "/runs/batch", {"patch": [{"id": run["id"], **routes.ending()}]}),
+    ):
+        assert client.post(path, json=body, headers=SIGNAL if stage == signalled else {}).is_success
+    assert client.post("/runs/batch", json={"post": [{**other, **routes.ending()}]}).is_success
+    assert settled(served) == 0
+    marks = {
+        record.extra["run_id"]: record.extra.get(GLOBAL_PRIVACY_CONTROL) for record in served.records("interaction")
+    }
+    assert marks == {run["id"]: True, other["id"]: None}
+    assert consents(served) == (by_signal(served, PERSON) if signalled == "begun" else set())
+
+
+@pytest.mark.parametrize("signalled", ["logs", "traces"])
+def test_a_call_with_late_content_is_marked_when_one_part_came_with_the_signal(serve: Serve, signalled: str) -> None:
+    served = serve(pending_quiet_seconds=0.2, pending_expire_seconds=1.5)
+    client = served.client()
+
+    def add(request: Any) -> None:
+        if request.url.path.endswith(signalled):
+            request.headers.update(SIGNAL)
+
+    client.event_hooks["request"].append(add)
+    EveryRoute(client, "hello").late_content("")
+    assert settled(served) == 0
+    (call,) = served.records("interaction")
+    assert call.extra[GLOBAL_PRIVACY_CONTROL] is True
+    (orphan,) = served.records("step")
+    assert orphan.extra.get(GLOBAL_PRIVACY_CONTROL) is (True if signalled == "logs" else None)
+    assert consents(served) == (by_signal(served, PERSON) if signalled == "traces" else set())
+
+
+def test_a_root_that_waited_with_the_signal_keeps_it(serve: Serve) -> None:
+    """The root of a trace that says nothing of a model becomes a record by what another request brings."""
+    served = serve(pending_quiet_seconds=0.2, pending_expire_seconds=30)
+    client = served.client()
+
+    def send(span: dict[str, Any], **headers: str) -> None:
+        moment = {"startTimeUnixNano": "1771000000000000000", "endTimeUnixNano": "1771000001000000000"}
+        whole = {"traceId": "5b8efff798038103d269b633813fc60c", "name": "n", **moment, **span}
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": [whole]}]}]}
+        assert client.post("/v1/traces", json=body, headers=headers).is_success
+
+    named = [{"key": "user.id", "value": {"stringValue": PERSON}}]
+    send({"spanId": "eee19b7ec3c1b174", "attributes": named}, **SIGNAL)
+    chain = [{"key": "openinference.span.kind", "value": {"stringValue": "CHAIN"}}]
+    send({"spanId": "eee19b7ec3c1b175", "parentSpanId": "eee19b7ec3c1b174", "attributes": chain})
+    assert settled(served) == 0
+    (root,), (step,) = served.records("interaction"), served.records("step")
+    assert root.extra.get(GLOBAL_PRIVACY_CONTROL) is True
+    assert GLOBAL_PRIVACY_CONTROL not in step.extra
+    assert consents(served) == by_signal(served, PERSON)
 
 
 @pytest.fixture

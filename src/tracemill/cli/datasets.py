@@ -179,9 +179,14 @@ def export(
         )
     plain = msgspec.to_builtins(report.manifest)
     if options.json:
-        emit_json({"path": str(report.path), **plain})
+        emit_json({"path": str(report.path), "resumed": report.resumed, **plain})
     rows = ", ".join(f"{number:,} {split}" for split, number in report.manifest.rows.items()) or "no rows"
     say(options, f"Wrote {rows} to {report.path}.")
+    if report.resumed:
+        say(
+            options,
+            f"{report.resumed:,} of the files were there already: an export that was interrupted had finished them.",
+        )
     _show_sizes(options, report)
     for name in ("refused", "losses"):
         counted = plain.get(name)

@@ -126,6 +126,7 @@ def judge(
 ) -> None:
     """Have a language model judge the records. Their content is sent to judge_url; scores are kept as feedback.
 
+    It is redacted first by the policy that the file of policies names for the purpose evaluate, if it names one.
     What this model has judged before is not asked again, so a run that was stopped goes on where it was.
     """
     from dataclasses import asdict
@@ -140,6 +141,8 @@ def judge(
         emit_json(asdict(report))
     what = "pairs" if pairs else "records"
     say(options, f"{report.judged:,} {what} judged with {report.calls:,} calls; {report.known:,} were judged before.")
+    if report.redaction:
+        say(options, f"What was sent was redacted by {report.redaction.partition('#')[0]}.")
     if report.denied:
         say(options, f"{report.denied:,} records are of people who do not allow their evaluation.")
     if report.contradicts:

@@ -26,8 +26,9 @@ class ErasureRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Times are microseconds from the Unix epoch. ``watermark`` is the place of the newest record when it was made: what was
     stored by then is erased whatever its time. ``ids`` are the records found so far, so that one that was cut off goes on
-    with the same, and ``places`` what was removed so far; they are dropped when it is done, and so is ``raw``, the id by
-    which files outside name a person. ``hold`` names the legal hold that defers it.
+    with the same, and ``places`` what was removed so far; they are dropped when it is done, and so are ``raw``, the id by
+    which files outside name a person, and ``also``, the name under which redacted records have the same conversation.
+    ``hold`` names the legal hold that defers it.
     """
 
     id: str
@@ -42,6 +43,7 @@ class ErasureRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ids: list[str] = []
     conversations: list[str] = []
     raw: list[str] = []
+    also: list[str] = []
     records: dict[str, int] = {}
     places: list[Touched] = []
 

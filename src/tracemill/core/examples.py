@@ -289,7 +289,7 @@ class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How a version came to be here (``build.json``): what is not the same wherever it is built.
 
     ``watermark`` is the store's sequence up to which records were read, ``resumed_shards`` how many parts an interrupted
-    build had left finished, and ``seconds`` what the build took in its last run.
+    build had left finished, ``lost_workers`` how many workers its last run lost and replaced, ``seconds`` what that run took.
     """
 
     version: str
@@ -299,6 +299,7 @@ class BuildRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     resumed_shards: int
     tracemill: str
     manifest_sha256: str
+    lost_workers: int = 0
 
 
 class Loss(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -51,6 +51,10 @@ def text(message: Message) -> str:
 
 def tool_calls(message: Message) -> Iterator[ToolCall]:
     """The tool calls an assistant message asks for (``tool_calls``, or the older single ``function_call``)."""
+    return _tool_calls(message) if "tool_calls" in message or "function_call" in message else iter(())
+
+
+def _tool_calls(message: Message) -> Iterator[ToolCall]:
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
@@ -113,10 +117,9 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
                     MessageProblem(index, "orphan_result", f"tool message answers no open call: {_named(call_id)}")
                 )
             continue
-        found.extend(
-            MessageProblem(at, "unanswered_call", f"call {call!r} has no result") for call, at in open_calls.items()
-        )
-        open_calls = {}
+        if open_calls:
+            found.extend(_unanswered(open_calls))
+            open_calls = {}
         if kind in ("system", "developer"):
             if conversation_began:
                 found.append(MessageProblem(index, "late_system", f"{kind} message inside the conversation"))
@@ -128,15 +131,18 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
             found.append(MessageProblem(index, "starts_with_assistant", "the first turn is the assistant's"))
         conversation_began = True
         found.extend(_check_turn(index, kind, message, open_calls))
-    found.extend(
-        MessageProblem(at, "unanswered_call", f"call {call!r} has no result") for call, at in open_calls.items()
-    )
+    found.extend(_unanswered(open_calls))
     return sorted(found, key=lambda problem: problem.index)
 
 
 def _named(value: Any) -> str:
     """A value in a sentence: what has others in it is named by its type alone, since it may be nested without end."""
     return repr(value) if value is None or isinstance(value, (str, bool, float)) else type(value).__name__
+
+
+def _unanswered(open_calls: dict[str, int]) -> Iterator[MessageProblem]:
+    for call, at in open_calls.items():
+        yield MessageProblem(at, "unanswered_call", f"call {call!r} has no result")
 
 
 def _check_turn(index: int, kind: str, message: Message, open_calls: dict[str, int]) -> Iterator[MessageProblem]:

@@ -17,7 +17,7 @@ from tracemill.core.examples import SupervisedExample
 from tracemill.core.steps import Drop
 from tracemill.dataset.history import split_tail
 from tracemill.dataset.identity import identified
-from tracemill.quality.augment import DataAugmentor
+from tracemill.quality.augment import OTHER_NAMES, DataAugmentor
 from tracemill.quality.scenarios import SlotValue
 
 TRAIN = "train"
@@ -50,6 +50,14 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     synonyms: dict[str, tuple[str, ...]] = {}
     slots: dict[str, tuple[SlotValue, ...]] = {}
     distractors: tuple[dict[str, Any], ...] = ()
+
+
+def usual_names(augment: dict[str, Any]) -> dict[str, Any]:
+    """The same with our names of operations, where a recipe file has those of other systems."""
+    operations = augment.get("operations")
+    if not isinstance(operations, list):
+        return augment
+    return {**augment, "operations": [OTHER_NAMES.get(str(name), name) for name in operations]}
 
 
 def augmentor_of(augmentation: Augmentation) -> DataAugmentor:

@@ -263,10 +263,10 @@ class _Build:
             redaction=used(self.redactor),
             canaries=self._canaries(),
         )
-        documents = write_documents(output, self.work, manifest, parts, self.progress)
+        documents = write_documents(crew, output, manifest, self.progress)
         manifest = msgspec.structs.replace(manifest, documents=documents)
         described = write_whole(output / MANIFEST, _pretty(manifest))
-        return self._publish(output, described.sha256, resumed)
+        return self._publish(output, described.sha256, resumed, crew.lost)
 
     def _canaries(self) -> dict[str, tuple[int, int]]:
         """What of invented people gets through redaction, steps and signals. None of it is kept."""
@@ -285,7 +285,7 @@ class _Build:
                 f"canaries need {error.name}, which is not installed", hint="pip install 'tracemill[privacy]'"
             ) from error
 
-    def _publish(self, output: Path, manifest_sha256: str, resumed: int) -> Version:
+    def _publish(self, output: Path, manifest_sha256: str, resumed: int, lost: int) -> Version:
         """Put the finished folder under its number. Until then nobody sees it, from then on it does not change."""
         folders = version_folders(self.folder)
         place = self.folder / f"v{int(folders[-1].name[1:]) + 1 if folders else 1}"
@@ -295,6 +295,7 @@ class _Build:
             built=now(),
             seconds=round(monotonic() - self.began, 3),
             resumed_shards=resumed,
+            lost_workers=lost,
             tracemill=importlib.metadata.version("tracemill"),
             manifest_sha256=manifest_sha256,
         )

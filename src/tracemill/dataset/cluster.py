@@ -11,16 +11,25 @@ import importlib.metadata
 import os
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from tracemill.core.errors import DatasetError, StoreError, TracemillError
 from tracemill.core.ids import new_id
+from tracemill.dataset.dealing import Deal
 from tracemill.dataset.files import write_whole
 from tracemill.dataset.site import Part, Plan, Site
 
@@ -28,6 +37,8 @@ _SAME_FOLDER = "cluster.check"
 _START_SECONDS = 120.0
 """How long the cluster may take to start the workers."""
 _ANSWER_SECONDS = 10.0
+_LOST = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError, ObjectLostError)
+"""What Ray raises when whoever had the work, or the machine that held the result, is gone."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,10 @@ class _Worker:
         self._site = site
         return _Greeting(host)
 
+    def again(self) -> _Greeting:
+        """Say that it still works, to whoever saw another one lost."""
+        return _Greeting(socket.gethostname())
+
     def do(self, part: Part, argument: Any) -> tuple[bool, Any]:
         """Run one part; an error on purpose is a result, so that it comes back as it was."""
         assert self._site is not None
@@ -87,13 +102,17 @@ class Cluster:
     """A crew of Ray actors. Use as a context manager: leaving it ends them.
 
     ``size`` is the number of workers, by default one for each processor of the cluster. Raises DatasetError when there is
-    no cluster at the address, or one of its workers cannot work.
+    no cluster at the address, or one of its workers cannot work. Of those that are lost later on, alone or with their
+    machine, ``lost`` counts how many: the cluster is asked for others, and what they were at is given out again
+    (:mod:`tracemill.dataset.dealing`). The build goes on with whoever is left.
     """
 
     def __init__(self, plan: Plan, address: str, workers: int) -> None:
-        self.size = workers
-        self._plan, self._address = plan, address
+        self.size, self.lost = workers, 0
+        self._plan, self._sent, self._address = plan, pickle.dumps(plan), address
         self._actors: list[Any] = []
+        self._asked: dict[Any, Any] = {}
+        self._token, self._problem = new_id(), ""
         self._joined = False
 
     def __enter__(self) -> Self:
@@ -114,19 +133,77 @@ class Cluster:
 
     def run(self, part: Part, arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :class:`tracemill.dataset.site.Crew`."""
-        waiting = iter(enumerate(arguments))
+        deal = Deal(part, arguments)
+        free = [actor for actor in self._actors if actor not in self._asked.values()]
         busy: dict[Any, tuple[Any, int]] = {}
-        for actor, (place, argument) in zip(self._actors, waiting, strict=False):
-            busy[actor.do.remote(part, argument)] = actor, place
-        given = len(busy)
-        while busy:
-            ready, _ = ray.wait(list(busy), num_returns=1)
-            actor, place = busy.pop(ready[0])
-            result = _result(ready[0])
-            if given < len(arguments):
-                busy[actor.do.remote(part, arguments[given])] = actor, given
-                given += 1
+
+        def give_out() -> None:
+            while free and (place := deal.following()) is not None:
+                actor = free.pop()
+                busy[actor.do.remote(part, arguments[place])] = actor, place
+
+        give_out()
+        while not deal.finished:
+            reference = self._next(busy)
+            if reference in self._asked:
+                free += self._answered(reference)
+                give_out()
+                continue
+            actor, place = busy.pop(reference)
+            try:
+                good, result = _result(reference)
+            except _LOST as error:
+                deal.lost(place, _how(error))
+                self._replace(actor)
+                self._ask_again(free)
+                continue
+            if not good:
+                raise result
+            deal.done(place)
+            free.append(actor)
+            give_out()
             yield place, result
+
+    def _next(self, busy: Mapping[Any, Any]) -> Any:
+        """A call that ended. Raises DatasetError when there is nobody left to work, and nobody comes."""
+        calls = [*busy, *self._asked]
+        timeout = None if busy else _START_SECONDS
+        ready = ray.wait(calls, num_returns=1, timeout=timeout)[0] if calls else []
+        if not ready:
+            why = self._problem or f"the cluster started no other in {_START_SECONDS:.0f} s"
+            raise DatasetError(
+                f"all workers of the build were lost: {why}",
+                hint="The build goes on where it stopped when it is run again.",
+            )
+        return ready[0]
+
+    def _replace(self, actor: Any) -> None:
+        """Ask the cluster for a worker in the place of one that was lost."""
+        ray.kill(actor)  # it may only be out of reach
+        self._actors.remove(actor)
+        self.lost += 1
+        self._greet(self._make())
+
+    def _ask_again(self, free: list[Any]) -> None:
+        """Have those without work say that they are there before they get some: they may be lost with the same machine."""
+        while free:
+            actor = free.pop()
+            self._asked[actor.again.remote()] = actor
+
+    def _answered(self, reference: Any) -> list[Any]:
+        """The worker that a greeting is of, if it can work. One that never could is not replaced."""
+        actor = self._asked.pop(reference)
+        greeting = _greeting(reference)
+        if not greeting.problem:
+            if actor not in self._actors:
+                self._actors.append(actor)
+            return [actor]
+        self._problem = f"a worker on {greeting.host} cannot work: {greeting.problem}"
+        if actor in self._actors:
+            self._replace(actor)
+        else:
+            ray.kill(actor)
+        return []
 
     def _join(self) -> None:
         """Become a part of the cluster. Ray starts one of its own where it is given no address: it is always given one."""
@@ -138,21 +215,26 @@ class Cluster:
             raise _no_cluster(address, error) from error
         self._joined = True
 
+    def _make(self) -> Any:
+        return ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(_Worker).remote(self._sent)
+
+    def _greet(self, actor: Any) -> Any:
+        """Have a new worker look around; its answer is waited for with the results."""
+        reference = actor.greet.remote(self._token, importlib.metadata.version("tracemill"))
+        self._asked[reference] = actor
+        return reference
+
     def _start(self) -> None:
-        token = new_id()
-        write_whole(self._plan.work / _SAME_FOLDER, token.encode())
-        sent = pickle.dumps(self._plan)
-        made = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(_Worker)
-        self._actors = [made.remote(sent) for _ in range(self.size)]
-        version = importlib.metadata.version("tracemill")
-        asked = [actor.greet.remote(token, version) for actor in self._actors]
+        write_whole(self._plan.work / _SAME_FOLDER, self._token.encode())
+        asked = [self._greet(self._make()) for _ in range(self.size)]
         ready, late = ray.wait(asked, num_returns=len(asked), timeout=_START_SECONDS)
         if late:
             raise DatasetError(
                 f"the cluster started {len(ready)} of {len(asked)} workers in {_START_SECONDS:.0f} s",
                 hint="Set fewer workers, or wait until others have left the cluster.",
             )
-        greetings: list[_Greeting] = [_result(one) for one in ready]
+        self._actors = [self._asked.pop(one) for one in ready]
+        greetings = [_greeting(one) for one in ready]
         for greeting in greetings:
             if greeting.problem:
                 raise DatasetError(
@@ -166,9 +248,9 @@ class Cluster:
             )
 
     def _end(self) -> None:
-        for actor in self._actors:
+        for actor in {*self._actors, *self._asked.values()}:
             ray.kill(actor)
-        self._actors = []
+        self._actors, self._asked = [], {}
         (self._plan.work / _SAME_FOLDER).unlink(missing_ok=True)
         if self._joined:
             ray.shutdown()
@@ -193,19 +275,25 @@ def _check_answers(address: str) -> None:
 
 
 def _result(reference: Any) -> Any:
-    """What a call gave. Raises what the part raised, DatasetError when the worker is gone."""
+    """What a call gave. Raises what Ray raises when the worker is gone, DatasetError for an error that is no result."""
     try:
-        result = ray.get(reference)
-    except RayActorError as error:
-        raise DatasetError(
-            f"a worker of the build was lost: {str(error).splitlines()[0]}",
-            hint="If memory ran out, set fewer workers. The build goes on where it stopped when it is run again.",
-        ) from error
+        return ray.get(reference)
     except RayTaskError as error:
         cause = error.cause
         raise DatasetError(f"a worker of the build failed: {type(cause).__name__}: {cause}") from error
-    if isinstance(result, tuple):
-        done, result = result
-        if not done:
-            raise result
-    return result
+
+
+def _greeting(reference: Any) -> _Greeting:
+    """What a worker found where it runs; one that was lost or failed there has a problem."""
+    try:
+        greeting: _Greeting = _result(reference)
+    except _LOST as error:
+        return _Greeting("the cluster", f"it {_how(error)}")
+    except DatasetError as error:
+        return _Greeting("the cluster", error.message)
+    return greeting
+
+
+def _how(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"was lost: {lines[0] if lines else type(error).__name__}"

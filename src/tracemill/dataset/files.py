@@ -34,6 +34,9 @@ class WholeFile:
 
     Use as a context manager: leaving it normally commits, leaving it with an exception removes the draft. Counts rows
     and bytes and takes the SHA-256 of what passes. Without ``sync`` the file may be lost with the power.
+
+    Whoever opens it takes it over: one that was believed dead and comes back (a machine that stood still) writes into a
+    file without a name, and its commit raises DatasetError.
     """
 
     def __init__(self, path: Path, *, sync: bool = True) -> None:
@@ -43,7 +46,8 @@ class WholeFile:
         self.bytes = 0
         self._digest = hashlib.sha256()
         self._draft = path.with_name(f".{path.name}.draft")
-        self._file: BinaryIO = self._draft.open("wb", buffering=_BUFFER)
+        self._draft.unlink(missing_ok=True)
+        self._file: BinaryIO = self._draft.open("xb", buffering=_BUFFER)
 
     def write_line(self, line: bytes) -> None:
         """Append one row and its newline. ``line`` holds no newline itself."""
@@ -56,18 +60,35 @@ class WholeFile:
         self._digest.update(data)
         self.bytes += len(data)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was committed or abandoned."""
+        return self._file.closed
+
     def commit(self) -> None:
         """Put the file in its place. The folder itself is synced by the caller, once for all its files."""
         self._file.flush()
         if self._sync:
             os.fsync(self._file.fileno())
+        ours = self._ours()
         self._file.close()
+        if not ours:
+            raise DatasetError(f"{self.path} is being written by another process", hint="Leave it to the other one.")
         self._draft.replace(self.path)
 
     def abandon(self) -> None:
         """Close and remove the draft."""
+        ours = not self._file.closed and self._ours()
         self._file.close()
-        self._draft.unlink(missing_ok=True)
+        if ours:
+            self._draft.unlink(missing_ok=True)
+
+    def _ours(self) -> bool:
+        """Whether the draft is still the file that is open here."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._draft.stat())
+        except FileNotFoundError:
+            return False
 
     def describe(self) -> DatasetFile:
         """The file as a manifest lists it."""

@@ -11,11 +11,12 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self
 
-from tracemill.core.errors import DatasetError
+from tracemill.dataset.dealing import Deal
 from tracemill.dataset.site import Part, Plan
 
 
@@ -33,30 +34,33 @@ class _Worker:
         )
         theirs.close()
         self.place = -1
-        try:
+        with suppress(OSError):  # gone already: see `give`
             self.channel.send_bytes(plan)
-        except OSError as error:
-            raise self.lost() from error
 
-    def lost(self) -> DatasetError:
-        """What to say when the process is gone."""
+    def give(self, part: Part, place: int, argument: Any) -> None:
+        """Send a part. That the process is gone shows when its result is received, after what it may have said."""
+        self.place = place
+        with suppress(OSError):
+            self.channel.send((part, argument))
+
+    def end(self) -> str:
+        """Make sure that the process is gone, and say how it ended."""
         self.process.kill()
         code = self.process.wait()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return DatasetError(
-            f"a worker of the build {how}",
-            hint="If memory ran out, set fewer workers. The build goes on where it stopped when it is run again.",
-        )
+        self.channel.close()
+        return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
 class Processes:
     """A crew of processes. Use as a context manager: leaving it ends them all.
 
+    One that is killed is replaced, and its part given out again (:mod:`tracemill.dataset.dealing`); ``lost`` counts them.
     ``hold`` are descriptors that the workers keep open as long as they live: the lock of the folder they write to.
     """
 
     def __init__(self, plan: Plan, size: int, *, hold: Sequence[int] = ()) -> None:
         self.size = size
+        self.lost = 0
         self._plan = pickle.dumps(plan)
         self._hold = tuple(hold)
         self._workers: list[_Worker] = []
@@ -82,44 +86,55 @@ class Processes:
 
     def run(self, part: Part, arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :class:`tracemill.dataset.site.Crew`."""
-        if self._life is None:
-            raise RuntimeError("the crew is not at work")
-        while len(self._workers) < min(self.size, len(arguments)):
-            self._workers.append(_Worker(self._plan, self._life[0], self._hold))
-        waiting = iter(enumerate(arguments))
-        busy = {worker.channel: worker for worker in self._workers if _give(worker, part, waiting)}
+        deal = Deal(part, arguments)
+        free = list(self._workers)
+        busy: dict[Connection[Any, Any], _Worker] = {}
+
+        def give_out() -> None:
+            while (free or len(self._workers) < self.size) and (place := deal.following()) is not None:
+                worker = self._standing(free) or self._hire()
+                worker.give(part, place, arguments[place])
+                busy[worker.channel] = worker
+
+        give_out()
         while busy:
             for channel in wait(list(busy)):
                 assert isinstance(channel, Connection)
                 worker = busy.pop(channel)
-                place, result = worker.place, _take(worker)
-                if _give(worker, part, waiting):
-                    busy[channel] = worker
+                try:
+                    good, result = worker.channel.recv()
+                except (EOFError, OSError):  # cut off
+                    deal.lost(worker.place, self._dismiss(worker))
+                    give_out()
+                    continue
+                if not good:
+                    raise result
+                place = worker.place
+                deal.done(place)
+                free.append(worker)
+                give_out()
                 yield place, result
 
+    def _standing(self, free: list[_Worker]) -> _Worker | None:
+        """One of those without a part that still lives. That others died at nothing says nothing of the next part."""
+        while free:
+            worker = free.pop()
+            if worker.process.poll() is None:
+                return worker
+            self._dismiss(worker)
+        return None
 
-def _give(worker: _Worker, part: Part, waiting: Iterator[tuple[int, Any]]) -> bool:
-    """Send the next argument; False when there is none left."""
-    following = next(waiting, None)
-    if following is None:
-        return False
-    worker.place, argument = following
-    try:
-        worker.channel.send((part, argument))
-    except OSError as error:
-        raise worker.lost() from error
-    return True
+    def _dismiss(self, worker: _Worker) -> str:
+        self._workers.remove(worker)
+        self.lost += 1
+        return worker.end()
 
-
-def _take(worker: _Worker) -> Any:
-    """The result of the part it was at. Raises what that raised, DatasetError when the process is gone."""
-    try:
-        done, result = worker.channel.recv()
-    except (EOFError, OSError) as error:
-        raise worker.lost() from error
-    if not done:
-        raise result
-    return result
+    def _hire(self) -> _Worker:
+        if self._life is None:
+            raise RuntimeError("the crew is not at work")
+        worker = _Worker(self._plan, self._life[0], self._hold)
+        self._workers.append(worker)
+        return worker
 
 
 def sendable(plan: Plan) -> bool:

@@ -33,7 +33,9 @@ from msgspec import Meta, Struct, field
 from tracemill.core.consent import Default
 from tracemill.core.errors import RecipeError
 from tracemill.core.records import Purpose
-from tracemill.dataset.augmented import TRAIN, Augmentation
+from tracemill.dataset.augmented import TRAIN, Augmentation, usual_names
+from tracemill.dataset.criteria import KEYS as CRITERIA
+from tracemill.dataset.criteria import criteria_steps
 from tracemill.dataset.features import EXECUTION_FEATURES, FEATURES, check_features, describe_feature, of_all
 from tracemill.dataset.rules import DuplicatePatterns, Novelty, Rule
 from tracemill.dataset.splitting import (
@@ -284,7 +286,7 @@ def parse_recipe(content: Any) -> Recipe:
     """A recipe from plain data. Raises RecipeError, which names the key, and the nearest known one for an unknown key."""
     if not isinstance(content, dict):
         raise RecipeError(f"a recipe is a mapping, not {type(content).__name__}")
-    _check_keys(content, Recipe.__struct_fields__, "")
+    _check_keys(content, (*Recipe.__struct_fields__, *CRITERIA), "")
     values = dict(content)
     if isinstance(source := values.get("source"), dict):
         _check_keys(source, Source.__struct_fields__, "source.")
@@ -307,7 +309,9 @@ def parse_recipe(content: Any) -> Recipe:
         _check_keys([name for name in signals if isinstance(name, str)], SIGNALS, "signals: ", what="signal")
     if isinstance(augment := values.get("augment"), dict):
         _check_keys(augment, Augmentation.__struct_fields__, "augment.")
-    steps = _parse_steps(values.pop("steps", []))
+        values["augment"] = usual_names(augment)
+    criteria = criteria_steps(*(values.pop(key, None) for key in CRITERIA))
+    steps = (*_parse_steps(values.pop("steps", [])), *_parse_steps(criteria, "criteria"))
     try:
         return msgspec.structs.replace(msgspec.convert(values, Recipe), steps=steps)
     except msgspec.ValidationError as error:
@@ -375,10 +379,10 @@ def _moment(value: Any, where: str) -> Any:
     return value
 
 
-def _parse_steps(entries: Any) -> tuple[InteractionStep, ...]:
+def _parse_steps(entries: Any, where: str = "steps") -> tuple[InteractionStep, ...]:
     if not isinstance(entries, list):
         raise RecipeError("steps: a list of step names is expected")
-    return tuple(_parse_step(entry, f"steps[{index}]") for index, entry in enumerate(entries))
+    return tuple(_parse_step(entry, f"{where}[{index}]") for index, entry in enumerate(entries))
 
 
 def _parse_step(entry: Any, where: str) -> InteractionStep:

@@ -89,14 +89,16 @@ Part: TypeAlias = Callable[[Site, Any], Any]
 
 
 class Crew(Protocol):
-    """Whoever runs the parts of one build. ``size`` is how many run at once."""
+    """Whoever runs the parts of one build. ``size`` is how many run at once, ``lost`` how many workers were lost so far."""
 
     size: int
+    lost: int
 
     def run(self, part: Part, arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Run a part with each of some arguments, in any order; gives each argument's place and the result as it ends.
 
-        Raises what a part raises, and DatasetError when a worker is lost.
+        What a worker was at that is lost, another one is given. Raises what a part raises, and DatasetError naming the part
+        when that is of no use.
         """
 
 
@@ -104,6 +106,7 @@ class Alone:
     """Runs parts one after another in this process."""
 
     size = 1
+    lost = 0
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import msgspec
@@ -112,8 +112,16 @@ class Version:
             if split in (None, name) and type in (None, tag)
         )
 
-    def examples(self, split: str | None = None, type: str | None = None) -> Iterator[Example]:  # noqa: A002
+    def examples(
+        self,
+        split: str | None = None,
+        type: str | None = None,  # noqa: A002
+        *,
+        after: int = 0,
+    ) -> Iterator[Example]:
         """The examples of one split or all, of one type or all, file by file in the order of their ids.
+
+        The first ``after`` of them are passed over, unread.
 
         Raises DatasetError for a split or type that no version has, and for a file that is missing or damaged.
         """
@@ -125,7 +133,9 @@ class Version:
         for name, by_type in sorted(self.manifest.examples.items()):
             for tag in sorted(by_type):
                 if split in (None, name) and type in (None, tag):
-                    yield from map(decode_line, self._lines(f"{name}-{tag}.jsonl"))
+                    passed = min(after, by_type[tag])
+                    after -= passed
+                    yield from map(decode_line, islice(self._lines(f"{name}-{tag}.jsonl"), passed, None))
 
     def fates(self) -> Iterator[Fate]:
         """What became of every record that was read, by record id."""

@@ -13,7 +13,7 @@ import csv
 import io
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -57,11 +57,22 @@ class SplitFiles:
     """The files of one split. Use as a context manager: leaving it normally puts the last file in its place.
 
     ``columns`` are a row's fields with their types as the header of a card names them. ``shard_bytes`` is the size at which
-    the next file begins; without it there is one. Raises ExportError for Parquet or TFRecord without the packages they need.
+    the next file begins; without it there is one. ``finished`` are files of the split that are in their place already: it
+    goes on behind them. ``then`` is told of each further file that is in its place, and whether it is the last.
+
+    Raises ExportError for Parquet or TFRecord without the packages they need.
     """
 
     def __init__(
-        self, folder: Path, split: str, container: str, columns: Mapping[str, str], shard_bytes: int | None
+        self,
+        folder: Path,
+        split: str,
+        container: str,
+        columns: Mapping[str, str],
+        shard_bytes: int | None,
+        *,
+        finished: Sequence[DatasetFile] = (),
+        then: Callable[[DatasetFile, bool], None] | None = None,
     ) -> None:
         if container == "parquet" and find_spec("pyarrow") is None:
             raise ExportError("Parquet needs pyarrow", hint="Install `tracemill[archive]`.")
@@ -70,15 +81,15 @@ class SplitFiles:
         self._folder, self._split, self._container = folder, split, container
         self._columns = {name: _specification(kind) for name, kind in columns.items()}
         self._shard_bytes = shard_bytes
-        self._shard_size = 0
-        self.files: list[DatasetFile] = []
-        self.rows = 0
+        self._shard_size, self._then = 0, then
+        self.files = list(finished)
+        self.rows = sum(file.rows for file in finished)
         self._file, self._rows = self._open()
 
     def write_row(self, line: bytes) -> None:
         """Append a row, which is given as its JSON line without the newline."""
         if self._shard_bytes is not None and self._shard_size and self._shard_size + len(line) > self._shard_bytes:
-            self._finish()
+            self._finish(last=False)
             self._file, self._rows = self._open()
         self._rows.add(line)
         self._file.rows += 1
@@ -98,10 +109,12 @@ class SplitFiles:
             return file, _TfRecord(file, self._columns)
         return file, _Lines(file, self._container)
 
-    def _finish(self) -> None:
+    def _finish(self, *, last: bool) -> None:
         self._rows.finish()
         self._file.commit()
         self.files.append(self._file.describe())
+        if self._then is not None:
+            self._then(self.files[-1], last)
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +123,7 @@ class SplitFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._finish()
+            self._finish(last=True)
         else:
             self._file.abandon()
 
@@ -245,7 +258,7 @@ def _bytes(value: Any, column: dict[str, Any]) -> bytes:
 
 
 class _Sink(io.RawIOBase):
-    """A whole file as what pyarrow writes into."""
+    """A whole file as what pyarrow writes into; also when it ends its own affairs after the file was abandoned."""
 
     def __init__(self, file: WholeFile) -> None:
         self._file = file
@@ -258,7 +271,8 @@ class _Sink(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         held = bytes(data)
-        self._file.write(held)
+        if not self._file.closed:
+            self._file.write(held)
         return len(held)
 
 

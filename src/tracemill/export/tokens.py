@@ -63,6 +63,20 @@ class TokenCheck:
         if not self._texts_only:
             tokenizer.template(tools=False)  # or say at once that there is none
 
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """What the numbers depend on beside the rows: the tokenizer, by its SHA-256, and the limit."""
+        return self._tokenizer.sha256, self._max
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The numbers so far, by split: what a check that goes on behind this row begins with."""
+        return {split: dict(counted) for split, counted in self._splits.items()}
+
+    def go_on(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Begin with the :attr:`counts` of an earlier check."""
+        self._splits = {split: dict(counted) for split, counted in counts.items()}
+
     def statistics(self) -> TokenStatistics:
         """The numbers so far."""
         if self._texts_only:

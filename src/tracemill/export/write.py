@@ -1,16 +1,16 @@
 """Writing an export: the files of each split, a list of what rows lack, and what the export is.
 
-All files are written beside their place and moved there together (:mod:`tracemill.export.placing`). Rows are checked as the
+All files are written beside their place and moved there together (:mod:`tracemill.export.placing`); what an interrupted export
+had finished is not written again (:mod:`tracemill.export.resume`). Rows are checked as the
 bytes they will be (:mod:`tracemill.export.check`); one that fails is listed and not written.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from tracemill.core.examples import DatasetFile, Example, ExportManifest, Loss
 from tracemill.core.steps import Progress
 from tracemill.dataset.documents.card import CARD, Config, hub_card
 from tracemill.dataset.erase import DRAFT, EXPORT
-from tracemill.dataset.files import WholeFile, locked, write_whole
+from tracemill.dataset.files import locked, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
 from tracemill.export.columns import (
@@ -36,11 +36,11 @@ from tracemill.export.formats import FORMATS
 from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
 from tracemill.export.losses import Lost, RefusedError
 from tracemill.export.placing import drafted, put_in_place
+from tracemill.export.resume import LOSSES, Finished, Journal, Losses, key_of
 from tracemill.export.rows import Format
 from tracemill.export.tokenizer import ChatTokenizer
 from tracemill.export.tokens import TokenCheck
 
-LOSSES = "losses.jsonl"
 INFO = "dataset_info.json"
 _encode = msgspec.json.Encoder().encode
 _REPORT_EVERY = 500
@@ -48,10 +48,14 @@ _REPORT_EVERY = 500
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export gave: its folder, and its manifest with rows, refusals and losses counted."""
+    """What an export gave: its folder, and its manifest with rows, refusals and losses counted.
+
+    ``resumed`` files of rows were there already, of a run that was interrupted.
+    """
 
     path: Path
     manifest: ExportManifest
+    resumed: int = 0
 
     @property
     def rows(self) -> int:
@@ -86,6 +90,9 @@ def export_version(
     but are counted, and what the model would not see of them is listed; ``max_tokens`` is where its trainer cuts off.
     ``withdrawn`` are records that may not be used any more, each with the reason: rows they are a source of are refused. The
     same version, format, container, size, fold, columns, tokenizer and withdrawn records give the same bytes.
+
+    Whatever stops it, a KeyboardInterrupt or a kill included, leaves the folder as it was, and the files of rows that were
+    finished in its draft: the same call goes on behind them.
 
     Raises ExportError for a format, container, fold, column or tokenizer that is none, for a version that has no examples the
     format is made of, and for a folder with files that would be taken away and that no export wrote;
@@ -192,22 +199,50 @@ class _Export:
     def run(self) -> ExportReport:
         stale = _replaceable(self.to, self.version, self.choice.parts)
         with drafted(self.to) as draft:
-            manifest = self._write(draft)
+            with Journal(draft, self._key()) as journal:
+                self._go_on(journal)
+                manifest = self._write(draft, journal)
             put_in_place(self.to, stale)
-        return ExportReport(self.to, manifest)
+        return ExportReport(self.to, manifest, len(journal.finished))
 
-    def _write(self, draft: Path) -> ExportManifest:
+    def _key(self) -> str:
+        """What tells this export from all that would write other rows, or may not write them any more."""
+        choice, version = self.choice, self.version
+        erased = version.tombstone is not None
+        made = (
+            self.made.name,
+            choice.container,
+            choice.shard_bytes,
+            choice.fold,
+            choice.parts,
+            choice.extra,
+            choice.mark,
+        )
+        tokens = None if self.tokens is None else self.tokens.key
+        return key_of(
+            [version.reference, version.manifest_sha256, erased, made, tokens, sorted(self.withdrawn.items())]
+        )
+
+    def _go_on(self, journal: Journal) -> None:
+        """Begin with the counts of the last file that is finished."""
+        if journal.finished:
+            last = journal.finished[-1]
+            self.refused, self.lost = Counter(last.refused), Counter(last.lost)
+            self.optional = set(last.optional)
+            if self.tokens is not None:
+                self.tokens.go_on(last.tokens)
+
+    def _write(self, draft: Path, journal: Journal) -> ExportManifest:
         written: dict[str, list[DatasetFile]] = {}
-        with WholeFile(draft / LOSSES) as losses:
-            for split, sources in self.choice.parts.items():
-                if any(self.version.count(source, self.tag) for source in sources):
-                    written[split] = self._split(draft, split, sources, losses)
+        for split, sources in self.choice.parts.items():
+            if any(self.version.count(source, self.tag) for source in sources):
+                written[split] = self._split(draft, split, sources, journal)
         files = [file for shards in written.values() for file in shards]
         written = {split: shards for split, shards in written.items() if self.rows[split]}  # those that can be loaded
         if self.made.name in LLAMA_FACTORY and self.container == "jsonl":
             info = dataset_info(self.version.name, self.made.name, written)
             files.append(write_whole(draft / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n"))
-        files.append(losses.describe())
+        files.append(journal.losses.kept())
         files.append(write_whole(draft / CARD, self._card(written).encode()))
         manifest = ExportManifest(
             format=self.made.name,
@@ -227,11 +262,23 @@ class _Export:
         write_whole(draft / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
         return manifest
 
-    def _split(self, draft: Path, split: str, sources: Sequence[str], losses: WholeFile) -> list[DatasetFile]:
+    def _split(self, draft: Path, split: str, sources: Sequence[str], journal: Journal) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
         columns = {**self.made.columns, **self.made.optional, **self.choice.extra, **self.choice.marks}
-        examples = chain.from_iterable(self.version.examples(source, self.tag) for source in sources)
-        with SplitFiles(draft, split, self.container, columns, self.shard_bytes) as files:
+        before, finished = self.done, journal.of(split)
+        there = [one.file for one in finished]
+        if finished:
+            self.done += finished[-1].examples
+            if finished[-1].whole:
+                self.rows[split] = sum(file.rows for file in there)
+                self._show(total)
+                return there
+
+        def note(file: DatasetFile, last: bool) -> None:
+            journal.note(self._so_far(split, file, self.done - before, last, journal.losses))
+
+        examples = self._examples(sources, self.done - before)
+        with SplitFiles(draft, split, self.container, columns, self.shard_bytes, finished=there, then=note) as files:
             for example in examples:
                 row, lost, refused = self._row(example)
                 if row is not None:
@@ -242,12 +289,37 @@ class _Export:
                     if self.tokens is not None:
                         lost += self.tokens.look_at(split, row)
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
-                self._list(split, example, files.rows, lost, refused, losses)
+                self._list(split, example, files.rows, lost, refused, journal.losses)
                 self.done += 1
-                if self.progress is not None and (self.done % _REPORT_EVERY == 0 or self.done == total):
-                    self.progress(f"export {self.made.name}", self.done, total)
+                if self.done % _REPORT_EVERY == 0 or self.done == total:
+                    self._show(total)
         self.rows[split] = files.rows
         return files.files
+
+    def _examples(self, sources: Sequence[str], after: int) -> Iterator[Example]:
+        """The examples of some splits of the version, without the first ones."""
+        for source in sources:
+            there = self.version.count(source, self.tag)
+            passed = min(after, there)
+            after -= passed
+            yield from self.version.examples(source, self.tag, after=passed)
+
+    def _so_far(self, split: str, file: DatasetFile, examples: int, whole: bool, losses: Losses) -> Finished:
+        return Finished(
+            split=split,
+            file=file,
+            examples=examples,
+            whole=whole,
+            losses=losses.kept(),
+            refused=self.refused,
+            lost=self.lost,
+            optional=sorted(self.optional),
+            tokens={} if self.tokens is None else self.tokens.counts,
+        )
+
+    def _show(self, total: int) -> None:
+        if self.progress is not None:
+            self.progress(f"export {self.made.name}", self.done, total)
 
     def _row(self, example: Example) -> tuple[bytes | None, list[Lost], RefusedError | None]:
         """The line of an example, unless somebody it came from took their consent back since it was built."""
@@ -263,7 +335,7 @@ class _Export:
         row: int,
         lost: Sequence[Lost],
         refused: RefusedError | None,
-        losses: WholeFile,
+        losses: Losses,
     ) -> None:
         """Write what a row lacks, or why there is none."""
         if refused is not None:

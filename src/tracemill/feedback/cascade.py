@@ -66,7 +66,8 @@ def belongings(store: Store, request: ErasureRequest) -> Belongings:
     if request.kind == "user":
         _of_person(store, request, found)
     elif request.kind == "conversation":
-        _of_conversation(store, request.value, found)
+        for conversation in (request.value, *request.also):
+            _of_conversation(store, conversation, found)
     elif (first := store.get(request.value)) is not None:
         found.add(first)
     _close(store, request, found)

@@ -85,10 +85,11 @@ class Eraser:
         with reading(self._store.engine) as connection:
             return erasing.holds(connection)
 
-    def holding(self, kind: SubjectKind, value: str, found: Found) -> LegalHold | None:
-        """The hold that defers the erasure of a subject, if there is one."""
+    def holding(self, request: ErasureRequest, found: Found) -> LegalHold | None:
+        """The hold that defers a request, if there is one."""
+        kind, value = request.kind, request.value
         standing = [hold for hold in self.holds() if not hold.released]
-        conversations = [*found.within, value] if kind == "conversation" else found.within
+        conversations = [*found.within, value, *request.also] if kind == "conversation" else found.within
         linked = {self.link(name) for name in conversations} if standing else set()
         for hold in standing:
             named = {
@@ -121,17 +122,10 @@ class Eraser:
         self._log.record("erase.again", actor="maintenance", records=removed, quarantined=refused)
         return removed + refused
 
-    def preview(
-        self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset(), also: str = ""
-    ) -> tuple[Found, dict[str, int]]:
-        """What erasing a subject would remove, and how much of it each place has now. Changes nothing.
-
-        ``also`` is another name of it, which is erased with it.
-        """
+    def preview(self, kind: SubjectKind, value: str, raw: frozenset[str] = frozenset()) -> tuple[Found, dict[str, int]]:
+        """What erasing a subject would remove, and how much of it each place has now. Changes nothing."""
         request = msgspec.structs.replace(self._request(kind, value, "", ""), id="", raw=sorted(raw))
-        found = self.belonging(kind, value)
-        if also:
-            found = _both(found, self.belonging(kind, also))
+        found = self._find(request)
         subject = self._subject(request, found)
         return found, {place.name: place.left(subject) for place in self._places}
 
@@ -151,6 +145,9 @@ class Eraser:
     ) -> Receipt:
         """Erase a subject everywhere and give the receipt; ``raw`` are ids by which files outside name a person.
 
+        A conversation goes with what redacted records call it: under its own id it may lie in a spool, or in the store from
+        before redaction.
+
         Raises ErasureError when something is left after every attempt (the request stays open), StoreError, OSError.
         """
         request = msgspec.structs.replace(self._request(kind, value, actor, reason), raw=sorted(raw))
@@ -159,15 +156,22 @@ class Eraser:
 
     def _request(self, kind: SubjectKind, value: str, actor: str, reason: str) -> ErasureRequest:
         moment = microseconds(now())
-        watermark = self._store.watermark()
+        stored = self.link(value) if kind == "conversation" else value
         return ErasureRequest(
-            id=new_id(), kind=kind, value=value, actor=actor, reason=reason, requested=moment, watermark=watermark
+            id=new_id(),
+            kind=kind,
+            value=value,
+            actor=actor,
+            reason=reason,
+            requested=moment,
+            watermark=self._store.watermark(),
+            also=[stored] if stored != value else [],
         )
 
     def carry_out(self, request: ErasureRequest, progress: Progress | None = None) -> Receipt:
         """Carry a request out, a new one or one that was cut off or deferred. Raises as :meth:`erase`."""
         found = self._find(request)
-        hold = self.holding(request.kind, request.value, found)
+        hold = self.holding(request, found)
         if hold is not None:
             return self._defer(request, hold, found)
         self._log.record("erase.begin", request.id, actor=request.actor, kind=request.kind, reason=request.reason)
@@ -214,7 +218,7 @@ class Eraser:
     def _subject(self, request: ErasureRequest, found: Found) -> Subject:
         kind, value = request.kind, request.value
         own = {value} if kind == "interaction" and is_id(value) else set()
-        wholly = {value} if kind == "conversation" else set()
+        wholly = {value, *request.also} if kind == "conversation" else set()
         return Subject(
             kind,
             value,
@@ -259,7 +263,7 @@ class Eraser:
         signed = self._sign(receipt)
         self._write(signed)
         finished = msgspec.structs.replace(
-            request, status="done", value="", ids=[], conversations=[], raw=[], places=[]
+            request, status="done", value="", ids=[], conversations=[], raw=[], also=[], places=[]
         )
         self._put(finished)
         self._forget_holds(subject)
@@ -325,19 +329,6 @@ class Eraser:
 def receipt_holds(receipt: Receipt, signer: Signer) -> bool:
     """Whether a receipt is as this workspace signed it."""
     return receipt.key_id == signer.key_id and signer.holds(receipt.signed_bytes(), receipt.signature)
-
-
-def _both(one: Found, other: Found) -> Found:
-    """What belongs to a subject that the store knows by two names; no record is under both."""
-    return Found(
-        ids=sorted({*one.ids, *other.ids}),
-        types=_add(one.types, other.types),
-        conversations=sorted({*one.conversations, *other.conversations}),
-        platforms=sorted({*one.platforms, *other.platforms}),
-        people=sorted({*one.people, *other.people}),
-        within=sorted({*one.within, *other.within}),
-        others=one.others + other.others,
-    )
 
 
 def _sum(known: Touched | None, more: Touched) -> Touched:

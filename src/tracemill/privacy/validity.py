@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from types import ModuleType
 
 import phonenumbers
@@ -258,8 +259,11 @@ def password(text: str) -> bool:
 
 
 def spoken_password(text: str) -> bool:
-    """The same after "is": then it also has a digit or a sign in it, as ordinary words have not."""
-    return password(text) and not text.strip("\"'`.,;:!?").isalpha()
+    """The same after "is": it also has a digit, a sign or a capital after a small letter in it, as ordinary words have not."""
+    bare = text.strip("\"'`.,;:!?")
+    return password(text) and (
+        not bare.isalpha() or any(one.islower() and two.isupper() for one, two in pairwise(bare))
+    )
 
 
 def random_text(text: str) -> bool:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from tracemill.core.codec import MAX_DEPTH
 from tracemill.core.errors import RecordError
 from tracemill.core.policy import MARK
-from tracemill.core.records import Channel, Option
+from tracemill.core.records import Channel, Feedback, Option, Step
 from tracemill.privacy import jsontext
 from tracemill.privacy.kinds_fields import kind_of, normal
 from tracemill.privacy.wording import words
@@ -27,11 +27,11 @@ LINKS = frozenset(("conversation_id", "session_id", "trace_id", "response_id", "
 _FIXED = frozenset(
     words(
         "time schema_version producer sequence interaction_id step_id parent_id kind platform model "
-        "model_requested experiment usage finish_reason completion_status execution_mode annotator_kind "
+        "model_requested experiment completion_status execution_mode annotator_kind "
         "purpose pseudonym key_id tool call_id type tools_used policy_version start_time end_time "
     )
 )
-_SAYING: dict[str, tuple[type[Struct], ...]] = {"id": (Channel,), "name": (Channel, Option)}
+_SAYING: dict[str, tuple[type[Struct], ...]] = {"id": (Channel,), "name": (Channel, Feedback, Option, Step)}
 """Whose ``id`` and ``name`` are what people wrote or are reached by; those of all else are words of the application."""
 _FIXED_IN_MESSAGE = frozenset(("role", "tool_call_id", "type", "id"))
 _TEXT_ONLY = frozenset(("tools",))
@@ -87,6 +87,8 @@ def _struct(value: S, pointer: str, leaf: Leaf) -> S:
             new = leaf(old, Place(place, "username"))
         elif name in ("messages", "response"):
             new = _messages(old, place, leaf)
+        elif name == "usage":
+            new = _dictionary(old, place, _but_counts(leaf), _Around(), 0)
         elif name == "extra":
             new = _dictionary(old, place, leaf, _Around(), 0, kept=frozenset((MARK,)))
         else:
@@ -94,6 +96,11 @@ def _struct(value: S, pointer: str, leaf: Leaf) -> S:
         if new is not old:
             changes[name] = new
     return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def _but_counts(leaf: Leaf) -> Leaf:
+    """A leaf that leaves numbers alone of which no key says that they are a person's: a count may equal one by chance."""
+    return lambda value, place: value if place.kind is None and not isinstance(value, str) else leaf(value, place)
 
 
 def _messages(value: Any, pointer: str, leaf: Leaf) -> Any:

@@ -52,6 +52,16 @@ Operation: TypeAlias = Literal[
 ]
 TEXT_OPERATIONS: tuple[Operation, ...] = (*REWORDINGS, "context", "back_translation")
 SCENARIOS: tuple[Operation, ...] = ("scenario_variation", "failure_injection", "edge_cases", "difficulty_progression")
+OTHER_NAMES: dict[str, Operation] = {
+    "synonym_replacement": "synonyms",
+    "random_insertion": "insertion",
+    "random_deletion": "deletion",
+    "random_swap": "swap",
+    "context_aware": "context",
+    "scenario_variations": "scenario_variation",
+    "edge_case_creation": "edge_cases",
+}
+"""Names that other systems have for some operations; they are taken, rows are marked with ours."""
 _TRIES = 3
 _EDGES: tuple[Edge, ...] = ("unicode", "very_long", "empty", "tool_gone")
 _FAULTS: tuple[Fault, ...] = tuple(FAILURES)
@@ -99,6 +109,7 @@ class DataAugmentor:
         distractors: Sequence[dict[str, Any]] = (),
         whole_only: bool = False,
     ) -> None:
+        operations = [OTHER_NAMES.get(name, name) for name in operations]
         known = (*TEXT_OPERATIONS, *SCENARIOS)
         if unknown := [name for name in operations if name not in known]:
             raise SettingError(f"there is no operation {unknown[0]!r}", hint=f"Known: {', '.join(known)}.")

@@ -65,21 +65,28 @@ def least_count(documents: int, share: float, least: int = 20) -> float:
 
 
 def line_digests(content: str) -> set[bytes]:
-    """Eight bytes for each of a document's lines that are long enough to be boilerplate: those of its words."""
-    return {_line(found) for line in content.splitlines() if len(found := words(line)) >= SHORTEST_BOILERPLATE}
+    """Eight bytes for each of a document's lines that are long enough to be boilerplate, whatever their case."""
+    return {digest for line in content.splitlines() if (digest := _line(line))}
 
 
 def without_lines(content: str, shared: Set[bytes]) -> str:
     """A document without the lines of some digests; the whole of it where they make more than half of its words."""
     if not shared:
         return content
-    lines = [(line, words(line)) for line in content.splitlines()]
-    kept = [(line, found) for line, found in lines if len(found) < SHORTEST_BOILERPLATE or _line(found) not in shared]
+    lines = content.splitlines()
+    kept = [line for line in lines if _line(line) not in shared]
     if len(kept) == len(lines):
         return content
-    enough = 2 * sum(len(found) for _, found in kept) >= sum(len(found) for _, found in lines)
-    return "\n".join(line for line, _ in kept) if enough else content
+    return "\n".join(kept) if 2 * sum(map(_length, kept)) >= sum(map(_length, lines)) else content
 
 
-def _line(found: Sequence[str]) -> bytes:
-    return hashlib.blake2b(" ".join(found).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def _length(line: str) -> int:
+    return len(words(line))
+
+
+def _line(line: str) -> bytes:
+    """The digest of a line; empty for one that is too short to be boilerplate."""
+    lowered = line.strip().lower()
+    if len(lowered.split(None, SHORTEST_BOILERPLATE)) < SHORTEST_BOILERPLATE:
+        return b""
+    return hashlib.blake2b(lowered.encode("utf-8", "surrogatepass"), digest_size=8).digest()

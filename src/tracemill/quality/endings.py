@@ -52,13 +52,13 @@ def cut_off(content: str, others: Sequence[str] = ()) -> str | None:
         return "its JSON is not closed"
     last_line = stripped.rsplit("\n", 1)[-1]
     end = stripped[-1]
-    counted = stripped.split()
-    if end in _MIDDLE and len(counted) > 1 and not _SMILEY.search(stripped[-3:]):
+    if end in _MIDDLE and len(stripped.split()) > 1 and not _SMILEY.search(stripped[-3:]):
         return f"it ends on {end!r}"
     if (open_mark := _left_open(last_line)) is not None:
         return open_mark
     if stripped.endswith("```") or end in _CLOSING:
         return None
+    counted = stripped.split()
     if len(counted) < FRAGMENT or (len(counted) < SHORTEST and not _punctuates(others)):
         return None
     if _JOINING.fullmatch(counted[-1].lower()):

@@ -158,9 +158,13 @@ def _body(system: str, content: str, name: str, schema: dict[str, Any]) -> dict[
     }
 
 
-def key_of(model: str, body: Mapping[str, Any]) -> bytes:
-    """32 bytes that stand for a question to a model: the same for the same content, whichever record it is of."""
-    canonical = json.dumps([model, body["messages"]], sort_keys=True, ensure_ascii=True)
+def key_of(model: str, body: Mapping[str, Any], policy: str = "") -> bytes:
+    """32 bytes that stand for a question to a model: the same for the same content, whichever record it is of.
+
+    ``policy`` is what the content was redacted by (name, version and digest), empty where it was not.
+    """
+    asked = [model, body["messages"], *([policy] if policy else [])]
+    canonical = json.dumps(asked, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).digest()
 
 

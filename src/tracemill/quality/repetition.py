@@ -1,16 +1,15 @@
 """How much of a text says again what it said before: frequent n-grams, and runs of words that came earlier.
 
 Texts by the million are judged, nearly all of which repeat nothing. So every measure is preceded by a bound that costs
-little and settles most texts: an n-gram covers no more characters than its words do wherever they stand, and a word that
-a repeated run covers stands in three that came before. The bounds decide nothing by themselves: what they cannot rule out
-is measured.
+little and settles most texts: of what stands there again, its pairs of words stand there again, one behind the other; and
+few pairs do. The bounds decide nothing by themselves: what they cannot rule out is measured.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from operator import mul
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -28,17 +27,22 @@ def repetition(found: Sequence[str], limits: Mapping[int, float], run: int, most
     ``limits`` are the largest shares of characters in the most frequent n-gram, by n in ascending order; a gram that
     stands there twice or less is none. ``most`` is the largest share in runs of ``run`` words that came before.
     """
-    total = sum(map(len, found))
-    longest = max(map(len, found), default=0)
-    counts = Counter(found)
-    covered = max(map(mul, counts.values(), map(len, counts)), default=0)
-    triples = list(zip(found, found[1:], found[2:], strict=False))
-    again = len(triples) - len(set(triples))
+    pairs = list(pairwise(found))
+    seen: set[tuple[str, str]] = set()
+    add = seen.add
+    again = [at for at, pair in enumerate(pairs) if pair in seen or add(pair)]
+    triples = sum(after == at + 1 for at, after in pairwise(again))  # at most so many of them came before
+    if len(again) < 2:
+        return None
+    total = len("".join(found))
+    longest = max(map(len, found)) if triples else 0
     for size, limit in limits.items():
-        # a gram covers no more than its words do, and one of three words and more is as frequent as a triple at most
-        if size * covered <= limit * total or (size > 2 and (again + 1) * size * longest <= limit * total):
+        if size == 2 and _most_of_a_pair([pairs[at] for at in again]) <= limit * total:
             continue
-        if len(found) < size or (size > 2 and again < 2):
+        # a gram of three words and more is as frequent as a triple at most
+        if size > 2 and (triples < 2 or (triples + 1) * size * longest <= limit * total):
+            continue
+        if len(found) < size:
             continue
         grams = Counter(zip(*(found[start:] for start in range(size)), strict=False))
         frequent = [times * sum(map(len, gram)) for gram, times in grams.items() if times > 2]
@@ -48,10 +52,19 @@ def repetition(found: Sequence[str], limits: Mapping[int, float], run: int, most
         share = times * sum(map(len, gram)) / total if times > 2 else 0.0
         if share > limit:
             return Repeated(share, limit, " ".join(gram))
-    if not _may_repeat(again, run, most * total, longest):
+    if not _may_repeat(triples, run, most * total, longest):
         return None
     share = repeated_share(found, run, total)
     return Repeated(share, most, None) if share > most else None
+
+
+def _most_of_a_pair(again: Sequence[tuple[str, str]]) -> int:
+    """The characters in the most frequent pair that stands there more than twice, of those that came before."""
+    most = 0
+    for (first, second), times in Counter(again).items():
+        if times > 1:
+            most = max(most, (times + 1) * (len(first) + len(second)))
+    return most
 
 
 def _may_repeat(again: int, run: int, characters: float, longest: int) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 from tracemill.core.messages import problems, role, text, tool_calls, trajectory, written
 from tracemill.core.records import Interaction, Message
 from tracemill.quality.endings import cut_off, says_goodbye
-from tracemill.quality.phrases import CORRECTION, REFUSALS
+from tracemill.quality.phrases import corrects, declines, declines_and_objects
 from tracemill.quality.repetition import repetition
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -98,7 +98,7 @@ def measure_text(interaction: Interaction) -> TextQuality:
     return TextQuality(
         assistant_turns=len(said),
         user_turns=sum(role(message) == "user" for message in messages),
-        words=sum(len(_tokens(content)) for _, content in said),
+        words=sum(len(tokens(content)) for _, content in said),
         script=dominant_script(" ".join(content for _, content in said)),
         refusals=len(refusals),
         corrections=len(corrections),
@@ -117,7 +117,7 @@ def words(content: str) -> list[str]:
     return found
 
 
-def _tokens(content: str) -> tuple[str, ...]:
+def tokens(content: str) -> tuple[str, ...]:
     """The words of a text that several rules look at."""
     return _remembered(content) if len(content) <= LONGEST_REMEMBERED else tuple(words(content))
 
@@ -129,18 +129,24 @@ def _remembered(content: str) -> tuple[str, ...]:
 
 def prose(content: str) -> str:
     """A text without its code fences."""
-    return _FENCE.sub("\n", content)
+    return _FENCE.sub("\n", content) if "```" in content else content
 
 
 def is_refusal(content: str) -> bool:
-    """Whether a turn of at most 60 words declines as such: what is asked is called only "that" or "your request".
+    """Whether a turn declines.
+
+    Either it has at most 60 words and calls what is asked only "that" or "your request", or consists of words that name
+    nothing at all; or, at any length, its first 40 words decline and object (illegal, unethical, harmful…).
 
     A turn that says what cannot be done and names it ("I cannot remove a passenger from a reservation") applies a policy, and
     is no refusal. English only.
     """
-    if not content or len(_tokens(content)) > LONGEST_REFUSAL:
+    if not content:
         return False
-    return any(pattern.search(content) for pattern in REFUSALS)
+    if declines_and_objects(content):
+        return True
+    found = tokens(content)
+    return len(found) <= LONGEST_REFUSAL and declines(content, found)
 
 
 def dominant_script(content: str) -> str:
@@ -256,7 +262,7 @@ def _refusal(said: Sequence[tuple[int, str]], refusals: Sequence[int]) -> Iterat
 def _corrections(messages: Sequence[Message]) -> Iterator[int]:
     answered = False
     for at, message in enumerate(messages):
-        if role(message) == "user" and answered and CORRECTION.search(text(message)[:300]):
+        if role(message) == "user" and answered and corrects(text(message)[:300]):
             yield at
         answered = role(message) == "assistant" or (answered and role(message) == "tool")
 
@@ -265,7 +271,7 @@ def _length(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Ite
     if not said:
         yield Finding(rule="no_answer", index=-1, detail="the assistant said and called nothing")
     for at, content in said:
-        if (count := len(_tokens(content))) > LONGEST_ANSWER:
+        if (count := len(tokens(content))) > LONGEST_ANSWER:
             yield Finding(rule="too_long", index=at, value=count, limit=LONGEST_ANSWER, detail=f"{count} words")
     if said and not any(content.strip() or list(tool_calls(messages[at])) for at, content in said):
         yield Finding(rule="no_answer", index=said[-1][0], detail="every answer is empty")
@@ -274,7 +280,7 @@ def _length(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Ite
 def _repetition(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Iterator[Finding]:
     for at, content in said:
         yield from _repeats_itself(at, prose(content))
-    spoken = Counter(content.strip() for _, content in said if len(_tokens(content)) >= 4)
+    spoken = Counter(content.strip() for _, content in said if len(tokens(content)) >= 4)
     for content, times in spoken.items():
         if times >= LOOP and times / len(said) >= 0.5:
             where = next(at for at, other in said if other.strip() == content)
@@ -293,14 +299,20 @@ def _repetition(messages: Sequence[Message], said: Sequence[tuple[int, str]]) ->
 def _repeats_itself(at: int, content: str) -> Iterator[Finding]:
     """Lines that come again; n-grams of what is no list, for the items of a list share their frame by design."""
     all_lines = [line.strip() for line in content.splitlines()]
-    by_line = [(line, _tokens(line)) for line in all_lines] if len(all_lines) > 1 else [(content, _tokens(content))]
+    if len(all_lines) <= 1:
+        yield from _repeats_words(at, () if _ITEM.match(content.strip()) else tokens(content))
+        return
+    by_line = [(line, tokens(line)) for line in all_lines]
     lines = [line for line, found in by_line if len(found) >= 5]
     repeated = 1 - len(set(lines)) / len(lines) if len(lines) >= 4 else 0.0
     if repeated > REPEATED_LINES:
         detail = f"{repeated:.0%} of the lines stand there before"
         yield Finding(rule="repetition", index=at, value=repeated, limit=REPEATED_LINES, detail=detail)
         return
-    found = [word for line, tokens in by_line if not _ITEM.match(line.strip()) for word in tokens]
+    yield from _repeats_words(at, [word for line, found in by_line if not _ITEM.match(line) for word in found])
+
+
+def _repeats_words(at: int, found: Sequence[str]) -> Iterator[Finding]:
     if len(found) < SHORTEST_JUDGED:
         return
     again = repetition(found, TOP_NGRAMS, REPEATED_RUN, REPEATED_SHARE)
@@ -319,8 +331,8 @@ def _leak(messages: Sequence[Message], said: Sequence[tuple[int, str]]) -> Itera
     if not secret:
         return
     for at, content in said:
-        found = _tokens(content)
-        if not _may_leak(found, parts):
+        found = tokens(content)
+        if _leaks_nothing(found, parts):
             continue
         longest = run = 0
         shown = set()
@@ -351,7 +363,7 @@ def _secrets(prompts: tuple[str, ...]) -> tuple[frozenset[tuple[str, ...]], froz
     return frozenset(secret), frozenset(parts)
 
 
-def _may_leak(found: Sequence[str], parts: frozenset[tuple[str, ...]]) -> bool:
-    """Whether a turn can hold a run of the prompt: one of every few short runs of its words then stands in it."""
+def _leaks_nothing(found: Sequence[str], parts: frozenset[tuple[str, ...]]) -> bool:
+    """Whether a turn cannot hold a run of the prompt: then one of every few short runs of its words would stand in it."""
     every = LEAK_WORDS - _LEAK_PART + 1
-    return any(tuple(found[at : at + _LEAK_PART]) in parts for at in range(0, len(found) - _LEAK_PART + 1, every))
+    return parts.isdisjoint(zip(*(found[start::every] for start in range(_LEAK_PART)), strict=False))

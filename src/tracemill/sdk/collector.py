@@ -36,6 +36,7 @@ from tracemill.sdk.fit import fit, fit_part
 from tracemill.sdk.ledger import Counts
 from tracemill.sdk.plain import Later
 from tracemill.sdk.prediction import read_prediction
+from tracemill.sdk.sessions import session_fields
 from tracemill.sdk.trace import Traced
 from tracemill.sdk.wrap import Call, current_call
 
@@ -319,9 +320,21 @@ class Collector:
         """
         return self._kept(lambda: self._log(Decision, decision_fields(fields)))
 
-    def log_session_end(self, session_id: str, **fields: Any) -> str:
-        """Keep that a session is over, by the fields of :class:`~tracemill.core.records.SessionEnd`; returns the id."""
-        return self._kept(lambda: self._log(SessionEnd, {"session_id": session_id, **fields}))
+    def log_session_end(self, session_id: str | None = None, **fields: Any) -> str:
+        """Keep that a session is over, by the fields of :class:`~tracemill.core.records.SessionEnd`; returns the id.
+
+        ``conversation_data`` (``messages`` and ``metadata``) is for sessions that are handed over whole, alone or with the rest
+        under ``session_data``: the conversation becomes an interaction. Leave it out where the calls were captured already.
+        """
+
+        def log() -> str:
+            stated = {} if session_id is None else {"session_id": session_id}
+            session = session_fields({**fields, **stated})
+            if session.interaction is not None:
+                self._interaction(session.interaction)
+            return self._log(SessionEnd, session.end)
+
+        return self._kept(log)
 
     def log_consent(self, user_id: str | int, purpose: str, granted: bool, **fields: Any) -> str:
         """Keep that a person allows or withdraws a purpose: store, evaluate, train or share; returns the record's id."""

@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from fastapi import Depends, Request
 from fastapi.params import Depends as Dependency
 
 from tracemill.core.access import SCOPES, ApiKey, Scope, is_secret_of, key_id_of
+from tracemill.core.consent import signalled
 from tracemill.core.errors import StoreError
 from tracemill.core.ids import monotonic, now
 from tracemill.core.settings import Settings
@@ -148,12 +150,13 @@ def scopes_of(dependency: Callable[..., Any] | Dependency | None) -> tuple[Scope
 
 
 async def principal_of(request: Request) -> Principal:
-    """Who sent a request; asked once for each."""
+    """Who sent a request, and whether with the signal Global Privacy Control; asked once for each."""
     known: Principal | None = request.scope.get("tracemill_principal")
     if known is None:
         access: Access = request.app.state.access
         context = context_of(request)
-        known = await access.principal(request, context)
+        found = await access.principal(request, context)
+        known = replace(found, private=signalled(request.headers))
         request.scope["tracemill_principal"] = known
     return known
 

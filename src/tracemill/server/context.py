@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar, cast
@@ -15,16 +16,19 @@ from fastapi import Request
 from tracemill.capture.ingest import Reject
 from tracemill.core.access import Scope
 from tracemill.core.codec import encode
-from tracemill.core.errors import RecordError
+from tracemill.core.consent import marked, users_of
+from tracemill.core.errors import RecordError, TracemillError
 from tracemill.core.pseudonym import Pseudonymizer
 from tracemill.core.records import AnyRecord, User
 from tracemill.core.settings import Settings
 from tracemill.server.committer import Committer
 from tracemill.server.metrics import Metrics
+from tracemill.server.observe import place_of
 from tracemill.server.recorder import Recorder
 from tracemill.store.base import Appended, Refusal
 from tracemill.workspace import Workspace
 
+logger = logging.getLogger("tracemill.server")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -33,12 +37,14 @@ T = TypeVar("T")
 class Principal:
     """Who is asking. ``project`` is the ``platform`` the key is bound to (None: any), ``user`` the person whose data may be
     read and deleted by somebody who is neither reviewer nor admin. ``name`` is for the log: a key's id, never its secret.
+    ``private`` says that this request came with the signal Global Privacy Control.
     """
 
     name: str
     scopes: frozenset[Scope]
     project: str | None = None
     user: User | None = None
+    private: bool = False
 
     def can(self, scope: Scope) -> bool:
         """Whether a scope is granted; an admin has all, a reviewer may do what a user may."""
@@ -68,8 +74,11 @@ class Context:
         """Store records made of a request; returns after the commit.
 
         A principal that is bound to a project writes into it: a record that names no platform gets the project's name, one
-        that names another is refused (``wrong_project``). Indexes of refusals are places in ``records``. Raises StoreError.
+        that names another is refused (``wrong_project``). Indexes of refusals are places in ``records``. What came with the
+        signal Global Privacy Control is marked, and kept as consent of whom it names. Raises StoreError.
         """
+        if principal.private:
+            records = [marked(record) for record in records]
         items: list[bytes] = []
         indexes: list[int] = []
         refused: list[Refusal] = []
@@ -87,9 +96,22 @@ class Context:
                 rejects.append(Reject(str(record.id), error.reason, error.message, _shown(record)))
         await self.quarantine(rejects, source)
         result = await self.committer.append(items, source) if items else Appended(0, 0, ())
+        if principal.private:
+            await self.honour(principal, users_of(records))
         refused += [_moved(refusal, indexes[refusal.index]) for refusal in result.refused]
         self.metrics.count(source, result.stored, result.duplicates, refused)
         return Appended(result.stored, result.duplicates, tuple(sorted(refused, key=lambda refusal: refusal.index)))
+
+    async def honour(self, principal: Principal, users: Iterable[User]) -> None:
+        """Store the signal as the consent of some people. Where that fails, the mark is on the records, and the log says so."""
+        for user in {one.pseudonym: one for one in users}.values():
+            try:
+                await self.run(
+                    self.workspace.consenting.honour_gpc, user, principal.project, actor=principal.name or "gpc"
+                )
+            except (TracemillError, OSError) as error:
+                self.metrics.capture_failures.labels("gpc").inc()
+                logger.error("signal_not_stored", extra={"fields": {"place": place_of(error)}})
 
     async def quarantine(self, rejects: Sequence[Reject], source: str) -> None:
         """Keep what is no record, with the reasons; returns after the commit. Raises StoreError."""

@@ -1,38 +1,20 @@
 """Global Privacy Control (W3C): requests whose header ``Sec-GPC`` is ``1``.
 
 What comes with the signal is marked, so that it is neither trained on nor shared. Where the request says whose it is, the
-signal is stored as that person's consent too, once, and never against what they said to us themselves.
+signal is stored as that person's consent too, once, and never against what they said to us themselves. The header is read
+where the server looks who is asking (:func:`tracemill.server.access.principal_of`), and what a request stores is marked where
+it is stored (:meth:`tracemill.server.context.Context.take`), so that no route has to think of it. Those that store in another
+way do so by ``principal.private``: batches of records, calls through the proxy, and parts of records that wait for others.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
-
-import msgspec
+from collections.abc import Iterable
 
 from tracemill.core.codec import decode, encode
-from tracemill.core.consent import GLOBAL_PRIVACY_CONTROL
-from tracemill.core.errors import RecordError, TracemillError
-from tracemill.core.records import AnyRecord, Consent, User
-from tracemill.server.context import Context, Principal
-from tracemill.server.observe import place_of
-
-logger = logging.getLogger("tracemill.server")
-R = TypeVar("R", bound=AnyRecord)
-
-
-def signalled(headers: Mapping[str, str]) -> bool:
-    """Whether a request carries the signal: ``1`` and nothing else (section 3.2 of the specification)."""
-    return headers.get("sec-gpc", "").strip() == "1"
-
-
-def marked(record: R) -> R:
-    """A record as it is stored when it came with the signal. What says something of consent itself stays as it is."""
-    if isinstance(record, Consent):
-        return record
-    return msgspec.structs.replace(record, extra={**record.extra, GLOBAL_PRIVACY_CONTROL: True})
+from tracemill.core.consent import marked, users_of
+from tracemill.core.errors import RecordError
+from tracemill.core.records import User
 
 
 def marked_items(items: Iterable[bytes]) -> tuple[list[bytes], list[User]]:
@@ -48,21 +30,3 @@ def marked_items(items: Iterable[bytes]) -> tuple[list[bytes], list[User]]:
             continue
         users += users_of([record])
     return made, users
-
-
-def users_of(records: Iterable[AnyRecord]) -> list[User]:
-    """Whom some records name, but for those that are about consent."""
-    found = (getattr(record, "user", None) for record in records if not isinstance(record, Consent))
-    return [user for user in found if user is not None]
-
-
-async def honour(context: Context, principal: Principal, users: Iterable[User]) -> None:
-    """Store the signal as the consent of some people. Where that fails, the mark is on the records, and the log says so."""
-    for user in {one.pseudonym: one for one in users}.values():
-        try:
-            await context.run(
-                context.workspace.consenting.honour_gpc, user, principal.project, actor=principal.name or "gpc"
-            )
-        except (TracemillError, OSError) as error:
-            context.metrics.capture_failures.labels("gpc").inc()
-            logger.error("signal_not_stored", extra={"fields": {"place": place_of(error)}})

@@ -247,8 +247,10 @@ class Workspace:
         progress: Progress | None = None,
     ) -> JudgeReport:
         """Have a language model judge what is stored; see :mod:`tracemill.workspace.judging`. Noted in the audit log."""
-        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers)
-        self.audit("quality.judge", judging.client.host, model=judging.client.model, pairs=pairs)
+        redactor = self.redacting.of_purpose("evaluate")
+        judging = Judging(self.path, self.settings, self.store, pace or Pace(), workers, redactor)
+        client, policy = judging.client, judging.view.policy
+        self.audit("quality.judge", client.host, model=client.model, pairs=pairs, redaction=policy)
         return judging.run(platform=platform, pairs=pairs, progress=progress)
 
     def quarantined(self, limit: int = 100) -> list[QuarantinedItem]:
@@ -473,10 +475,6 @@ class Workspace:
         if kind == "user":
             value, raw = self.pseudonym(value)
         actor = actor or local_actor()
-        if kind == "conversation" and (stored := self.redacting.link(value)) != value:
-            # under its own id it may lie in a spool, or in the store from before redaction
-            self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
-            value = stored
         return self.erasing.erase(kind, value, actor=actor, reason=reason, raw=raw, progress=progress)
 
     def person(self, user: str) -> User:
@@ -488,12 +486,9 @@ class Workspace:
     def preview_erasure(self, kind: SubjectKind, value: str) -> tuple[Found, dict[str, int]]:
         """What :meth:`erase` would remove, by type, and how much of it each place has. Changes nothing."""
         raw: frozenset[str] = frozenset()
-        also = ""
         if kind == "user":
             value, raw = self.pseudonym(value)
-        elif kind == "conversation" and (stored := self.redacting.link(value)) != value:
-            value, also = stored, value
-        return self.erasing.eraser.preview(kind, value, raw, also)
+        return self.erasing.eraser.preview(kind, value, raw)
 
     def place_hold(self, kind: HoldKind, value: str, *, reason: str, actor: str = "") -> LegalHold:
         """Forbid erasure and removal of what a hold names, until it is released."""

@@ -2,8 +2,9 @@
 
 Scores become feedback of the kind ``score`` with the name ``judge.<measure>``, ``annotator_kind: LLM`` and a value of 0 to 1,
 so that statistics, recipes (``scales``, ``trial_score``) and exports read them as any other. A record that was judged once by a
-model is not judged by it again, and whoever does not allow the purpose ``evaluate`` is not judged at all: the content goes to
-another machine. Every answer is kept at once: whatever stops the work, the next run goes on behind it.
+model is not judged by it again, unless the policy it was redacted by is another one; and whoever does not allow the purpose
+``evaluate`` is not judged at all: the content goes to another machine (:mod:`tracemill.workspace.judge_view`). Every answer is
+kept at once: whatever stops the work, the next run goes on behind it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from typing import Any, TypeAlias
 import msgspec
 
 from tracemill.core.erasure import Touched
-from tracemill.core.errors import TracemillError
+from tracemill.core.errors import RecordError, TracemillError
 from tracemill.core.ids import derived_id, now
 from tracemill.core.messages import trajectory
 from tracemill.core.records import SCHEMA_VERSION, Feedback, Interaction
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
-from tracemill.feedback.executions import find_executions
-from tracemill.privacy.consent import read_consents
+from tracemill.dataset.redaction import Redacts
+from tracemill.feedback.executions import Executions, find_executions
 from tracemill.privacy.subject import Subject
 from tracemill.quality.judge import (
     RUBRIC,
@@ -44,10 +45,12 @@ from tracemill.quality.judge import (
 from tracemill.quality.judge_cache import FILE, JudgeCache
 from tracemill.quality.judge_client import BudgetSpentError, JudgeClient, Pace
 from tracemill.store.base import Filter, Store
+from tracemill.workspace.judge_view import JudgeView
 
 PRODUCER = "judge"
 NAME = "judge."
 PREFERENCE = "judge.preference"
+NOT_REDACTED = "redaction_failed"
 _Answer: TypeAlias = Judgement | Preference
 
 
@@ -56,7 +59,9 @@ class JudgeReport:
     """What a run did. ``denied`` belong to people who do not allow ``evaluate``, ``known`` were judged by this model before.
 
     ``cached`` say what another record says, ``unknown`` counts answers that could not be used, by reason, and ``contradicts``
-    pairs for which the order decided. ``spent`` says that the budget ended the run.
+    pairs for which the order decided. ``spent`` says that the budget ended the run. ``redaction`` is the policy by which
+    everything was redacted before it was sent, empty without one; what it could not redact was not sent and is counted in
+    ``unknown`` as ``redaction_failed``.
     """
 
     records: int = 0
@@ -68,6 +73,7 @@ class JudgeReport:
     calls: int = 0
     spent: bool = False
     contradicts: int = 0
+    redaction: str = ""
     unknown: Counter[str] = field(default_factory=Counter)
 
 
@@ -86,11 +92,19 @@ class _Question:
 class Judging:
     """One judge over one store. Raises SettingError where none is set up, TargetError for an address that is not allowed."""
 
-    def __init__(self, path: Path, settings: Settings, store: Store, pace: Pace, workers: int = 4) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        store: Store,
+        pace: Pace,
+        workers: int = 4,
+        redactor: Redacts | None = None,
+    ) -> None:
         self.client = JudgeClient(settings, pace)
+        self.view = JudgeView(store, settings, redactor)
         self._path, self._store, self._workers = path, store, max(1, workers)
-        self._report = JudgeReport()
-        self._held = read_consents(store, "evaluate", settings.consent_defaults.get("evaluate", "granted"))
+        self._report = JudgeReport(redaction=self.view.policy)
 
     def run(self, *, platform: str | None = None, pairs: bool = False, progress: Progress | None = None) -> JudgeReport:
         """Judge every interaction, or with ``pairs`` every two trials of one task, that this model has not judged yet.
@@ -114,7 +128,7 @@ class Judging:
         platforms = () if platform is None else (platform,)
         for record in self._store.scan(Filter(types=("interaction",), platforms=platforms)):
             if isinstance(record, Interaction):
-                if self._held.denies(record):
+                if self.view.denies(record):
                     self._report.denied += 1
                 else:
                     yield record
@@ -126,13 +140,17 @@ class Judging:
             if self._store.known([self._id(record.id, name) for name in RUBRIC]):
                 self._report.known += 1
                 continue
-            execution = executions.of(self._store, [record.id]).get(record.id)
-            decisions = () if execution is None else execution.decisions
-            body = pointwise(trajectory(record), record.tools, decisions)
-            key = key_of(self.client.model, body)
-            yield _Question(
-                (record.id,), record.platform, (body,), key, lambda texts: read_judgement(texts[0]), Judgement
-            )
+            try:
+                yield self._point(record, executions)
+            except RecordError:
+                self._report.unknown[NOT_REDACTED] += 1
+
+    def _point(self, record: Interaction, executions: Executions) -> _Question:
+        execution = executions.of(self._store, [record.id]).get(record.id)
+        shown, decisions = self.view.one(record, () if execution is None else execution.decisions)
+        body = pointwise(trajectory(shown), shown.tools, decisions)
+        key = key_of(self.client.model, body, self.view.policy)
+        return _Question((record.id,), record.platform, (body,), key, lambda texts: read_judgement(texts[0]), Judgement)
 
     def _pairs(self, platform: str | None) -> Iterator[_Question]:
         tasks: dict[tuple[str, str], list[str]] = {}
@@ -145,11 +163,24 @@ class Judging:
                 if self._store.known([self._id(pair[0], "preference", pair[1])]):
                     self._report.known += 1
                     continue
-                found = self._store.get_many(pair)
-                sides = [trajectory(one) for one in map(found.get, pair) if isinstance(one, Interaction)]
-                if len(sides) == 2:
-                    bodies = pairwise(sides[0], sides[1]), pairwise(sides[1], sides[0])
-                    yield _Question(pair, name, bodies, key_of(self.client.model, bodies[0]), _read_pair, Preference)
+                try:
+                    question = self._pair(name, pair)
+                except RecordError:
+                    self._report.unknown[NOT_REDACTED] += 1
+                    continue
+                if question is not None:
+                    yield question
+
+    def _pair(self, platform: str, pair: tuple[str, str]) -> _Question | None:
+        """None where one of the two is gone meanwhile, or may not be judged any more."""
+        found = self._store.get_many(pair)
+        trials = [one for one in map(found.get, pair) if isinstance(one, Interaction) and not self.view.denies(one)]
+        if len(trials) < 2:
+            return None
+        first, second = map(trajectory, self.view.pair(trials))
+        bodies = pairwise(first, second), pairwise(second, first)
+        key = key_of(self.client.model, bodies[0], self.view.policy)
+        return _Question(pair, platform, bodies, key, _read_pair, Preference)
 
     # -- asking
 
@@ -194,7 +225,8 @@ class Judging:
     # -- answers as records
 
     def _id(self, record: str, name: str, *more: str) -> str:
-        return derived_id("judge", self.client.model, name, record, *more)
+        policy = (self.view.policy,) if self.view.policy else ()
+        return derived_id("judge", self.client.model, name, record, *more, *policy)
 
     def _write(self, question: _Question, answer: _Answer, cache: JudgeCache) -> None:
         """Store an answer. One about somebody who was erased while the judge thought is not kept in the cache either."""
@@ -215,6 +247,9 @@ class Judging:
     def _feedback(self, question: _Question, side: int, name: str, score: float, word: str) -> Feedback:
         record = question.records[side]
         others = tuple(each for each in question.records if each != record)
+        extra = {"against": others[0]} if others else {}
+        if self.view.policy:
+            extra["redaction"] = self.view.policy
         return Feedback(
             id=self._id(record, name, *others),
             time=now(),
@@ -229,7 +264,7 @@ class Judging:
             identifier=self.client.model,
             score=score,
             label=word,
-            extra={"against": others[0]} if others else {},
+            extra=extra,
         )
 
 

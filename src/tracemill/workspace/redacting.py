@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracemill.core.errors import RecordError
 from tracemill.core.policy import Policy
-from tracemill.core.records import AnyRecord
+from tracemill.core.records import AnyRecord, Purpose
 from tracemill.core.redaction_key import load_redaction_key
 from tracemill.core.settings import Settings
 from tracemill.dataset.recipe import Recipe
@@ -54,6 +54,11 @@ class Redacting:
     def of_recipe(self, recipe: Recipe) -> Redactor | None:
         """What a recipe's dataset is redacted with: the policy it names, else that of its purpose. Raises SettingError."""
         reference = recipe.redaction if recipe.redaction is not None else self.policies.purposes.get(recipe.purpose)
+        return self.redactor(self.policies.find(reference)) if reference else None
+
+    def of_purpose(self, purpose: Purpose) -> Redactor | None:
+        """What is redacted with that leaves for a purpose; None where no policy is named for it. Raises SettingError."""
+        reference = self.policies.purposes.get(purpose)
         return self.redactor(self.policies.find(reference)) if reference else None
 
     def open_in_process(self) -> OpenRedaction | None:

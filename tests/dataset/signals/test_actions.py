@@ -101,3 +101,17 @@ def test_steps_are_actions_where_the_messages_call_nothing() -> None:
     call = example.completion[0]["tool_calls"][0]
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("search", {"q": "ferry"})
     assert example.sources == sorted([subject.id, record_id("s1"), record_id("s2")])
+
+
+def test_the_goal_of_a_run_without_messages_is_what_its_steps_state() -> None:
+    subject = interaction("t", [], kind="agent", success=True)
+    act = Action(tool="search", parameters={"q": "ferry"}, success=True)
+    first = step("s1", "t", index=1, name="plan", inputs={"goal": "find the ferry"})
+    second = step("s2", "t", index=2, name="note")
+    third = step("s3", "t", index=3, name="look", inputs={"goal": "something else"}, actions=[act])
+    (example,) = made(subject, first, second, third)
+    assert example.goal == json.loads(example.prompt[0]["content"])["goal"] == "find the ferry"
+    assert example.sources == sorted([subject.id, *map(record_id, ("s1", "s2", "s3"))])
+    (without,) = made(subject, second, step("s4", "t", index=4, name="look", inputs={"goal": 7}, actions=[act]))
+    assert without.goal is None
+    assert "goal" not in json.loads(without.prompt[0]["content"])

@@ -1,7 +1,8 @@
 """OpenAI chat JSONL: one ``{"messages": […], "tools": […]}`` a line, as fine-tuning files and logs have it.
 
 A last message of the assistant is the response. ``model``, ``user``, ``created`` and the like are taken where a line states
-them; every other key is kept under ``extra``. Lines of the Batch API's output that hold request and response are read too.
+them; every other key is kept under ``extra``. Lines of the Batch API's output that hold request and response are read too,
+and so are sessions with their messages under ``conversation_data``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tracemill.core.codec import parse_json
 from tracemill.core.errors import RecordError
 from tracemill.core.ids import now
 from tracemill.core.messages import tool_calls
-from tracemill.core.records import Interaction, Model
+from tracemill.core.records import Interaction, Model, User
 
 _TIMES = ("created", "created_at", "timestamp")
 _TEXTS = ("conversation_id", "session_id", "task_id", "intent", "scenario")
@@ -54,7 +55,7 @@ def _problem(entry: Any) -> str:
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     """A line with its request and response side by side, whatever wrapped them; what is not understood stays as it is."""
     flat = dict(entry)
-    for wrapper in ("request", "body"):
+    for wrapper in ("request", "body", "session_data", "conversation_data"):
         if "messages" not in flat and isinstance(flat.get(wrapper), dict):
             flat = {**{key: value for key, value in flat.items() if key != wrapper}, **flat[wrapper]}
     answer: Any = flat.get("response")
@@ -80,7 +81,7 @@ def _interaction(
     response = messages[-1] if messages[-1].get("role") == "assistant" else None
     called = [call.name for message in messages for call in tool_calls(message) if call.name]
     model_name = left.pop("model") if isinstance(left.get("model"), str) else context.model
-    user = left.pop("user", None)
+    user = _user(left, context)
     usage = left.pop("usage") if isinstance(left.get("usage"), dict) else {}
     fields: dict[str, Any] = {name: left.pop(name) for name in _TEXTS if isinstance(left.get(name), str)}
     for name in ("finish_reason", "response_id"):
@@ -97,7 +98,7 @@ def _interaction(
         messages=messages if response is None else messages[:-1],
         response=response,
         model=Model(name=model_name) if model_name else None,
-        user=None if user is None else context.pseudonymize(user if isinstance(user, (str, int)) else repr(user)),
+        user=user,
         tools_used=list(dict.fromkeys(called)),
         tool_call_count=len(called),
         usage=usage,
@@ -105,6 +106,15 @@ def _interaction(
         output_tokens=_count(usage.get("completion_tokens")),
         extra=left,
     )
+
+
+def _user(left: dict[str, Any], context: ImportContext) -> User | None:
+    """The user that ``user``, else ``user_id``, names; taken out of a line, with a pseudonym for another one besides."""
+    stated = [value for name in ("user", "user_id") if (value := left.pop(name, None)) is not None]
+    found = [context.pseudonymize(value if isinstance(value, (str, int)) else repr(value)) for value in stated]
+    if len(found) > 1 and found[0] != found[1]:
+        left["user_id"] = found[1].pseudonym
+    return found[0] if found else None
 
 
 def _count(value: Any) -> int | None:

@@ -17,6 +17,7 @@ from tracemill.capture.annotations import annotation
 from tracemill.capture.langsmith.multipart import Operation, Piece, canonical_id
 from tracemill.capture.langsmith.runs import Pseudonymize, moment_of, record_of
 from tracemill.core.codec import decode_plain, encode_plain
+from tracemill.core.consent import marked, users_of
 from tracemill.core.foreign import run_record_id
 from tracemill.core.ids import derived_id
 from tracemill.core.pending import PendingPart
@@ -28,6 +29,7 @@ from tracemill.core.records import (
     Feedback,
     Interaction,
     Step,
+    User,
 )
 from tracemill.store.base import Appended
 
@@ -61,27 +63,42 @@ class PendingStore(Protocol):
 
 @dataclass
 class Received:
-    """What to do for a request: records to store, and parts that wait."""
+    """What to do for a request: records to store, and parts that wait. ``private_users`` are whom parts name that came with
+    the signal Global Privacy Control.
+    """
 
     records: list[AnyRecord] = field(default_factory=list)
     parts: list[PendingPart] = field(default_factory=list)
+    private_users: list[User] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A part that waited. ``name`` is its digest: the same piece sent twice is the same part."""
+    """A part that waited. ``name`` is its digest: the same piece sent twice is the same part. ``private`` says that it came
+    with the signal Global Privacy Control.
+    """
 
     name: str
     platform: str | None
     operation: Operation
     run: dict[str, Any]
     time: datetime
+    private: bool
 
 
 def receive(
-    store: PendingStore, pieces: Iterable[Piece], pseudonymize: Pseudonymize, platform: str | None, moment: datetime
+    store: PendingStore,
+    pieces: Iterable[Piece],
+    pseudonymize: Pseudonymize,
+    platform: str | None,
+    moment: datetime,
+    *,
+    private: bool = False,
 ) -> Received:
-    """What the runs of a request become. ``moment`` is when it was received. Raises StoreError."""
+    """What the runs of a request become. ``moment`` is when it was received. Raises StoreError.
+
+    ``private`` says that it came with the signal Global Privacy Control: the parts that wait keep that.
+    """
     received = Received()
     by_run: dict[str, dict[str, Piece]] = {}
     for piece in pieces:
@@ -95,8 +112,11 @@ def receive(
             if run_id in at_once:
                 received.records.append(record_of(piece.run, [name], None, moment, pseudonymize, platform))
             else:
-                body = encode_plain([platform, piece.operation, piece.run])
+                body = encode_plain([platform, piece.operation, piece.run, *([True] if private else [])])
                 received.parts.append(PendingPart(source=SOURCE, key=run_id, part=name, time=moment, body=body))
+                if private:
+                    begun = record_of(piece.run, [name], None, moment, pseudonymize, platform)
+                    received.private_users += users_of([begun])
     return received
 
 
@@ -145,8 +165,8 @@ def settle(
 
 
 def _open(part: PendingPart) -> _Opened:
-    platform, operation, run = decode_plain(part.body)
-    return _Opened(part.part, platform, operation, run, part.time)
+    platform, operation, run, *private = decode_plain(part.body)
+    return _Opened(part.part, platform, operation, run, part.time, bool(private))
 
 
 def _order(part: _Opened) -> tuple[bool, float, str]:
@@ -173,7 +193,8 @@ def _joined(parts: list[_Opened], status: CompletionStatus | None, pseudonymize:
         run["attachments"] = list(attachments.values())
     platform = next((part.platform for part in parts if part.platform), None)
     first = min(part.time for part in parts)
-    return record_of(run, [part.name for part in parts], status, first, pseudonymize, platform)
+    record = record_of(run, [part.name for part in parts], status, first, pseudonymize, platform)
+    return marked(record) if any(part.private for part in parts) else record
 
 
 def _attachments(value: Any) -> dict[str, Any]:
@@ -185,7 +206,8 @@ def _late(stored: AnyRecord, parts: list[_Opened]) -> list[AnyRecord]:
     """Steps of what a stored run was not made of. What is sent again changes nothing and leaves nothing."""
     seen = stored.extra.get("parts")
     made_of = set(seen) if isinstance(seen, list) else set()
-    return [_late_step(stored, part) for part in parts if part.name not in made_of]
+    late = [(part, _late_step(stored, part)) for part in parts if part.name not in made_of]
+    return [marked(step) if part.private else step for part, step in late]
 
 
 def _late_step(stored: AnyRecord, part: _Opened) -> Step:

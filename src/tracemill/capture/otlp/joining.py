@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -29,10 +29,11 @@ from tracemill.capture.otlp.found import Attributes, Found
 from tracemill.capture.otlp.genai import read_genai
 from tracemill.capture.otlp.parse import LogEvent, Span
 from tracemill.core.codec import decode_plain, encode_plain
+from tracemill.core.consent import marked, users_of
 from tracemill.core.foreign import span_record_id, trace_record_id
 from tracemill.core.ids import derived_id
 from tracemill.core.pending import PendingPart
-from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, Message, Step
+from tracemill.core.records import SCHEMA_VERSION, AnyRecord, Feedback, Interaction, Message, Step, User
 from tracemill.store.base import Appended
 
 SPANS, TRACES = "otlp-span", "otlp-trace"
@@ -68,19 +69,59 @@ class PendingStore(Protocol):
 
 @dataclass
 class Received:
-    """What to do for a request: records and parts to store, parts that are done, spans that say nothing to us."""
+    """What to do for a request: records and parts to store, parts that are done, spans that say nothing to us.
+
+    ``private_users`` are whom parts name that came with the signal Global Privacy Control.
+    """
 
     records: list[AnyRecord] = field(default_factory=list)
     parts: list[PendingPart] = field(default_factory=list)
+    private_users: list[User] = field(default_factory=list)
     done: list[PendingPart] = field(default_factory=list)
     ignored: int = 0
 
 
+@dataclass(frozen=True)
+class _Opened(Generic[T]):
+    """A part that waited: the name its sender is bound to, what it holds, and whether it came with the signal."""
+
+    platform: str | None
+    value: T
+    private: bool
+
+
+@dataclass(frozen=True)
+class _Sender:
+    """What is known of a request beside its spans."""
+
+    pseudonymize: Pseudonymize
+    platform: str | None
+    moment: datetime
+    private: bool
+
+    def keep(self, received: Received, source: str, key: str, name: str, span: Span) -> None:
+        """Have a span wait for what belongs to it."""
+        body = _packed(self.platform, span, private=self.private)
+        received.parts.append(PendingPart(source=source, key=key, part=name, time=self.moment, body=body))
+        if self.private:
+            made = records_of(span, read_span(span), self.pseudonymize, self.platform)
+            received.private_users += users_of(made)
+
+
 def receive_spans(
-    store: PendingStore, spans: Iterable[Span], pseudonymize: Pseudonymize, platform: str | None, moment: datetime
+    store: PendingStore,
+    spans: Iterable[Span],
+    pseudonymize: Pseudonymize,
+    platform: str | None,
+    moment: datetime,
+    *,
+    private: bool = False,
 ) -> Received:
-    """What the spans of a request become. ``moment`` is when it was received. Raises StoreError."""
-    received = Received()
+    """What the spans of a request become. ``moment`` is when it was received. Raises StoreError.
+
+    ``private`` says that it came with the signal Global Privacy Control: the parts that wait keep that.
+    """
+    received, sender = Received(), _Sender(pseudonymize, platform, moment, private)
     speaking: set[str] = set()
     rooted: set[str] = set()
     silent_roots: dict[str, Span] = {}
@@ -96,21 +137,15 @@ def receive_spans(
         if span.parent_id is None:
             rooted.add(span.trace_id)
         if awaits_content(span, found):
-            received.parts.append(_part(SPANS, span.span_id, "span", moment, platform, span))
+            sender.keep(received, SPANS, span.span_id, "span", span)
         else:
             received.records.extend(records_of(span, found, pseudonymize, platform))
-    _roots(store, received, speaking - rooted, silent_roots, pseudonymize, platform, moment)
+    _roots(store, received, speaking - rooted, silent_roots, sender)
     return received
 
 
 def _roots(
-    store: PendingStore,
-    received: Received,
-    rootless: set[str],
-    silent_roots: dict[str, Span],
-    pseudonymize: Pseudonymize,
-    platform: str | None,
-    moment: datetime,
+    store: PendingStore, received: Received, rootless: set[str], silent_roots: dict[str, Span], sender: _Sender
 ) -> None:
     """Bring together roots that say nothing and traces that say something, also across requests."""
     apart = sorted((rootless | silent_roots.keys()) - (rootless & silent_roots.keys()))
@@ -119,21 +154,30 @@ def _roots(
         root = silent_roots.get(trace)
         parts = waiting.get(trace, [])
         if root is not None and (trace in rootless or any(part.part != "root" for part in parts)):
-            received.records.extend(records_of(root, read_span(root), pseudonymize, platform))
+            received.records.extend(records_of(root, read_span(root), sender.pseudonymize, sender.platform))
             received.done.extend(parts)
         elif root is not None:
-            received.parts.append(_part(TRACES, trace, "root", moment, platform, root))
+            sender.keep(received, TRACES, trace, "root", root)
         elif stored := next((part for part in parts if part.part == "root"), None):
-            bound, span = _opened(stored, Span)
-            received.records.extend(records_of(span, read_span(span), pseudonymize, bound))
+            received.records.extend(_of_root(_opened(stored, Span), sender.pseudonymize))
             received.done.extend(parts)
         else:  # once a minute at most, so that a long trace's mark stays young
-            name = f"mark:{moment:%Y%m%d%H%M}"
-            received.parts.append(PendingPart(source=TRACES, key=trace, part=name, time=moment, body=b""))
+            name = f"mark:{sender.moment:%Y%m%d%H%M}"
+            received.parts.append(PendingPart(source=TRACES, key=trace, part=name, time=sender.moment, body=b""))
 
 
-def receive_logs(events: Iterable[LogEvent], platform: str | None, moment: datetime) -> Received:
-    """What the log records of a request become: evaluations are feedback, content waits for its span."""
+def _of_root(root: _Opened[Span], pseudonymize: Pseudonymize) -> list[AnyRecord]:
+    records = records_of(root.value, read_span(root.value), pseudonymize, root.platform)
+    return [marked(record) if root.private else record for record in records]
+
+
+def receive_logs(
+    events: Iterable[LogEvent], platform: str | None, moment: datetime, *, private: bool = False
+) -> Received:
+    """What the log records of a request become: evaluations are feedback, content waits for its span.
+
+    ``private`` as in :func:`receive_spans`.
+    """
     received = Received()
     for event in events:
         if event.name == _EVALUATION:
@@ -142,8 +186,9 @@ def receive_logs(events: Iterable[LogEvent], platform: str | None, moment: datet
                 received.records.append(made)
                 continue
         elif event.name.startswith("gen_ai.") and event.span_id:
-            body = _packed(platform, event)
-            name = f"event:{event.nanoseconds:020d}:{hashlib.blake2b(body, digest_size=8).hexdigest()}"
+            digest = hashlib.blake2b(_packed(platform, event), digest_size=8).hexdigest()
+            name = f"event:{event.nanoseconds:020d}:{digest}"
+            body = _packed(platform, event, private=private)
             received.parts.append(PendingPart(source=SPANS, key=event.span_id, part=name, time=moment, body=body))
             continue
         received.ignored += 1
@@ -191,8 +236,7 @@ def _settled_trace(
     del store, key, patient
     root = next((part for part in parts if part.part == "root"), None)
     if root is not None and len(parts) > 1:
-        platform, span = _opened(root, Span)
-        return list(records_of(span, read_span(span), pseudonymize, platform))
+        return _of_root(_opened(root, Span), pseudonymize)
     return [] if max(part.time for part in parts) < expired else None
 
 
@@ -210,15 +254,18 @@ def _settled_span(
     events = [_opened(part, LogEvent) for part in parts if part.part != "span"]
     if stored is None:
         return _late(store, key, events, orphaned=newest < expired) if newest < patient else None
-    platform, span = _opened(stored, Span)
+    opened = _opened(stored, Span)
+    span = opened.value
     if store.known([record_id_of(span)]):
         return _late(store, key, events, orphaned=True) or []
-    complete = any(event.name in ("gen_ai.choice", _DETAILS) for _, event in events)
+    complete = any(event.value.name in ("gen_ai.choice", _DETAILS) for event in events)
     if not complete and newest >= patient:
         return None
     found = read_span(span)
-    _add_content([event for _, event in events], found)
-    return list(records_of(span, found, pseudonymize, platform))
+    _add_content([event.value for event in events], found)
+    private = opened.private or any(event.private for event in events)
+    records = records_of(span, found, pseudonymize, opened.platform)
+    return [marked(record) if private else record for record in records]
 
 
 def _add_content(events: list[LogEvent], found: Found) -> None:
@@ -256,38 +303,38 @@ def _says_something(message: Message) -> bool:
     return bool(message.get("content") or message.get("tool_calls"))
 
 
-def _late(
-    store: PendingStore, key: str, events: list[tuple[str | None, LogEvent]], *, orphaned: bool
-) -> list[AnyRecord] | None:
+def _late(store: PendingStore, key: str, events: list[_Opened[LogEvent]], *, orphaned: bool) -> list[AnyRecord] | None:
     """Steps of events whose call is a record already, or whose span never came (``orphaned``); None to wait on."""
-    trace = next((event.trace_id for _, event in events if event.trace_id), None)
+    trace = next((event.value.trace_id for event in events if event.value.trace_id), None)
     candidates = [span_record_id(key), *([trace_record_id(trace)] if trace else [])]
     target = next((record.id for one in candidates if _is_of(record := store.get(one), key)), None)  # type: ignore[union-attr]
     if target is None and not orphaned:
         return None
-    return [_event_step(platform, event, target or span_record_id(key)) for platform, event in events]
+    return [_event_step(event, target or span_record_id(key)) for event in events]
 
 
 def _is_of(record: AnyRecord | None, span_id: str) -> bool:
     return isinstance(record, Interaction) and record.extra.get("span_id") == span_id
 
 
-def _event_step(platform: str | None, event: LogEvent, interaction_id: str) -> Step:
+def _event_step(opened: _Opened[LogEvent], interaction_id: str) -> Step:
+    event = opened.value
     digest = hashlib.blake2b(_packed(None, event), digest_size=16).hexdigest()
-    return Step(
+    step = Step(
         id=derived_id("otlp-event", event.span_id or "", digest),
         time=event.time,
         schema_version=SCHEMA_VERSION,
         producer=f"otlp:{service_of(event.resource) or 'unknown'}",
         sequence=0,
         interaction_id=interaction_id,
-        platform=platform or service_of(event.resource),
+        platform=opened.platform or service_of(event.resource),
         trace_id=event.trace_id,
         name=event.name,
         kind="message",
         outputs=event.body,
         extra={"span_id": event.span_id, "attributes": event.attributes},
     )
+    return marked(step) if opened.private else step
 
 
 def _evaluation(event: LogEvent, platform: str | None) -> Feedback | None:
@@ -315,14 +362,10 @@ def _evaluation(event: LogEvent, platform: str | None) -> Feedback | None:
     )
 
 
-def _part(source: str, key: str, name: str, moment: datetime, platform: str | None, span: Span) -> PendingPart:
-    return PendingPart(source=source, key=key, part=name, time=moment, body=_packed(platform, span))
+def _packed(platform: str | None, value: Span | LogEvent, *, private: bool = False) -> bytes:
+    return encode_plain([platform, msgspec.to_builtins(value, builtin_types=(bytes,)), *([True] if private else [])])
 
 
-def _packed(platform: str | None, value: Span | LogEvent) -> bytes:
-    return encode_plain([platform, msgspec.to_builtins(value, builtin_types=(bytes,))])
-
-
-def _opened(part: PendingPart, kind: type[T]) -> tuple[str | None, T]:
-    platform, value = decode_plain(part.body)
-    return platform, msgspec.convert(value, kind)
+def _opened(part: PendingPart, kind: type[T]) -> _Opened[T]:
+    platform, value, *private = decode_plain(part.body)
+    return _Opened(platform, msgspec.convert(value, kind), bool(private))

@@ -31,13 +31,17 @@ _CONVERSATION = ("conversation_id", "thread_id", "chat_id", "session_id")
 
 @dataclass
 class Exchange:
-    """A call as it went over the wire. ``status`` is 0 while nothing was answered; times are in milliseconds."""
+    """A call as it went over the wire. ``status`` is 0 while nothing was answered; times are in milliseconds.
+
+    ``private`` says that it came with the signal Global Privacy Control.
+    """
 
     operation: Operation
     request: bytes
     headers: Mapping[str, str]
     provider: str
     platform: str | None = None
+    private: bool = False
     status: int = 0
     streamed: bool = False
     answer: list[bytes] = field(default_factory=list)
@@ -76,7 +80,7 @@ class Exchange:
             "choices": said.pop("choices", None),
             "embeddings": said.pop("embeddings", None),
             "input": asked.get("input") if self.operation == "embeddings" else None,
-            GLOBAL_PRIVACY_CONTROL: self.headers.get("sec-gpc", "").strip() == "1" or None,
+            GLOBAL_PRIVACY_CONTROL: self.private or None,
             "unreadable_request": None if asked or not self.request else True,
         }
         return {

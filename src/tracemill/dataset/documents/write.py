@@ -1,8 +1,13 @@
-"""Making the documents of a version: one pass over its rows, one over its fates and the facts of what was read."""
+"""Making the documents of a version: one pass over its rows, one over its fates and the facts of what was read.
+
+Rows are looked at type by type. The types, and the fates, are parts of the build that workers share; what each gives is added
+up in the order of the files, whoever did it, so that it is the same to the last bit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,9 @@ from tracemill.dataset.documents.schema import schema_document
 from tracemill.dataset.documents.usage import usage_guidelines
 from tracemill.dataset.facts import Facts
 from tracemill.dataset.files import write_whole
-from tracemill.dataset.shards import Shard
+from tracemill.dataset.merge import version_file
+from tracemill.dataset.shards import Shard, shards
+from tracemill.dataset.site import Crew, Site
 from tracemill.dataset.sort import Entry, RunWriter, merge_runs
 
 DOCUMENTS = {
@@ -41,15 +48,24 @@ _facts = msgspec.msgpack.Decoder(Facts | None).decode
 _fate = msgspec.json.Decoder(Fate).decode
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What one worker describes: the rows of a type in some splits, or where there is no type the records by their fates."""
+
+    output: Path
+    fates: str
+    tag: str = ""
+    splits: tuple[str, ...] = ()
+
+
 def write_documents(
-    output: Path, work: Path, manifest: Manifest, parts: Iterable[Shard], progress: Progress | None = None
+    crew: Crew, output: Path, manifest: Manifest, progress: Progress | None = None
 ) -> list[DatasetFile]:
     """Write every document into the folder of a version whose rows and fates are there; gives them as a manifest lists them.
 
-    A pure function of the manifest, the rows, the fates and the facts of the shards. ``work`` is for files on the way.
+    A pure function of the manifest, the rows, the fates and the facts of the shards.
     """
-    observed = _observed(output, manifest, progress)
-    groups = _groups(output / manifest.fates, work, parts)
+    observed, groups = _described(crew, output.resolve(), manifest, progress)
     lineage = lineage_document(manifest, groups, observed)
     quality = quality_document(manifest, observed)
     representation = representation_document(groups, observed)
@@ -69,17 +85,38 @@ def write_documents(
     return [write_whole(output / name, data) for name, data in sorted(contents.items())]
 
 
-def _observed(output: Path, manifest: Manifest, progress: Progress | None) -> dict[str, Observed]:
-    found: dict[str, Observed] = {}
-    done, total = 0, sum(number for types in manifest.examples.values() for number in types.values())
-    for split, types in manifest.examples.items():
+def _described(
+    crew: Crew, output: Path, manifest: Manifest, progress: Progress | None
+) -> tuple[dict[str, Observed], Groups]:
+    rows: dict[str, int] = {}
+    for types in manifest.examples.values():
         for tag, number in types.items():
-            with (output / f"{split}-{tag}.jsonl").open("rb") as lines:
-                observe(lines, split, found.setdefault(tag, Observed()))
-            done += number
+            rows[tag] = rows.get(tag, 0) + number
+    asked = [_Asked(output, manifest.fates)]
+    for tag in sorted(rows, key=lambda tag: -rows[tag]):  # what takes long is given out first
+        splits = tuple(split for split, types in manifest.examples.items() if tag in types)
+        asked.append(_Asked(output, manifest.fates, tag, splits))
+    groups, found, done = Groups(), dict.fromkeys(rows, Observed()), 0
+    for place, made in crew.run(describe, asked):
+        if tag := asked[place].tag:
+            found[tag] = made
+            done += rows[tag]
             if progress is not None:
-                progress("describe examples", done, total)
-    return found
+                progress("describe examples", done, sum(rows.values()))
+        else:
+            groups = made
+    return found, groups
+
+
+def describe(site: Site, asked: _Asked) -> Observed | Groups:
+    """Look at all rows of one type, or at all records."""
+    if not asked.tag:
+        return _groups(asked.output / asked.fates, site.work, shards(site.work, site.watermark))
+    observed = Observed()
+    for split in asked.splits:
+        with (asked.output / version_file(split, asked.tag)).open("rb") as lines:
+            observe(lines, split, observed)
+    return observed
 
 
 def _groups(fates: Path, work: Path, parts: Iterable[Shard]) -> Groups:

@@ -10,6 +10,7 @@ nobody knows whether one succeeded, confidence is lower.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tracemill.core.examples import ActionExample
@@ -53,6 +54,9 @@ def actions(interaction: Interaction, attached: Attached, recipe: Recipe) -> lis
             if one.at and not one.failed() and not (number and _repeats(found[number - 1], one))
         ]
         return examples or Drop("no_good_action")
+    if common["goal"] is None and (stated := _stated_goal(attached.steps)) is not None:
+        common["goal"] = stated.inputs["goal"]
+        sources.append(stated.id)
     acted = [(number, step) for number, step in enumerate(attached.steps) if step.actions]
     examples = [
         _of_step(interaction, attached.steps[number - 1] if number else None, step, {**common, "sources": sources})
@@ -86,6 +90,12 @@ def _of_round(messages: list[Message], one: Round, common: dict[str, Any]) -> Ac
     return identified(example)
 
 
+def _stated_goal(steps: Sequence[Step]) -> Step | None:
+    """The first step whose inputs state the ``goal`` in words: what was asked for, where no user's message says it."""
+    stated = (step for step in steps if isinstance(step.inputs, dict) and isinstance(step.inputs.get("goal"), str))
+    return next(stated, None)
+
+
 def _went_well(step: Step) -> bool:
     failed = step.success is False or step.error is not None
     return not failed and all(action.success is not False and action.error is None for action in step.actions)
@@ -96,6 +106,7 @@ def _of_step(interaction: Interaction, before: Step | None, step: Step, common: 
     if before is not None:
         state |= {"previous_step": before.name, "previous_outputs": before.outputs}
     state = {key: value for key, value in state.items() if value is not None}
+    asked = {} if common["goal"] is None else {"goal": common["goal"]}
     first = step.actions[0]
     message: Message = {"role": "assistant", "content": step.reasoning}
     message["tool_calls"] = [_call(number, action) for number, action in enumerate(step.actions, 1)]
@@ -104,7 +115,7 @@ def _of_step(interaction: Interaction, before: Step | None, step: Step, common: 
     example = ActionExample(
         **{**common, "sources": sorted({*common["sources"], step.id, *([before.id] if before is not None else [])})},
         signal="step",
-        prompt=[{"role": "user", "content": as_json({"goal": common["goal"], **state})}],
+        prompt=[{"role": "user", "content": as_json(asked | state)}],
         completion=[message],
         action="tool_request",
         tool=first.tool,

@@ -20,6 +20,7 @@ from tracemill.server.bodies import decode_as, read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
 from tracemill.server.reading import visible
+from tracemill.workspace import Workspace
 
 router = APIRouter(tags=["feedback"])
 _ROWS_AT_ONCE = 200
@@ -114,16 +115,26 @@ async def archive(
     ] = None,
     dry_run: Annotated[bool, Query(description="Only say what would be moved.")] = False,
 ) -> dict[str, Any]:
-    """Answers when it is done. Stopped midway, what is archived stays so; ask again for the rest.
+    """Answers when it is done, with the numbers of records before and after. Stopped midway, what is archived stays so; ask
+    again for the rest.
 
     A key that is bound to a project archives that project's records only.
     """
     context = context_of(request)
     platforms = () if principal.project is None else (principal.project,)
+    before = await context.run(_overview, context.workspace, principal.project)
     report = await context.run(
         context.workspace.archive, days_old=days_old, platforms=platforms, dry_run=dry_run, actor=principal.name
     )
-    return {"days_old": days_old, "archived": 0 if dry_run else report.records, **report.to_plain()}
+    after = before if dry_run else await context.run(_overview, context.workspace, principal.project)
+    archived = 0 if dry_run else report.records
+    return {"days_old": days_old, "archived": archived, "before": before, "after": after, **report.to_plain()}
+
+
+def _overview(workspace: Workspace, platform: str | None) -> dict[str, Any]:
+    """How many records there are, in the database and in the archive."""
+    overview = workspace.storage_statistics(platform)["overview"]
+    return {name: overview[name] for name in ("total_records", "active_records", "archived_records")}
 
 
 @router.get("/api/feedback/export/{platform}", summary="Download training data (OpenAI chat JSONL)")

@@ -173,10 +173,13 @@ async def _taken(context: Context, principal: Principal, body: Body) -> Response
     """Store what is usable, keep the rest with the reasons. 422 when nothing was."""
     records = _feedback(context, principal, body)
     pseudonymize, store = context.pseudonymizer.user, context.workspace.store
-    received = await context.run(receive, store, body.pieces, pseudonymize, principal.project, now())
+    received = await context.run(
+        receive, store, body.pieces, pseudonymize, principal.project, now(), private=principal.private
+    )
     await context.quarantine(body.rejects, "langsmith")
     if received.parts:
         await context.run(store.pending_put, received.parts)
+        await context.honour(principal, received.private_users)
     known = await context.run(store.known, [record.id for record in records]) if records else set()
     fresh = {record.id: record for record in records if record.id not in known}
     reasons = [f"{reject.place}: {reject.message}" for reject in body.rejects]

@@ -27,7 +27,7 @@ from tracemill.capture.lightspeed.schemas import (
 from tracemill.capture.lightspeed.status import feedback_enabled, set_feedback_enabled
 from tracemill.capture.lightspeed.turns import INTERRUPTED, Answer, Turn, feedback_of, interaction_of
 from tracemill.capture.lightspeed.upstream import ModelError, Target, ask, stream, wrong_end
-from tracemill.core.consent import NO_CONSENT
+from tracemill.core.consent import NO_CONSENT, marked
 from tracemill.core.errors import RecordError, SettingError, TracemillError
 from tracemill.core.ids import monotonic, new_id, now
 from tracemill.core.records import AnyRecord, CompletionStatus, Failure, Interaction, User
@@ -35,7 +35,6 @@ from tracemill.server.access import needs
 from tracemill.server.bodies import read_json
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError, as_api_error
-from tracemill.server.privacy_signal import honour, marked, signalled
 from tracemill.store.base import Filter
 from tracemill.store.hot import HotStore
 
@@ -266,9 +265,8 @@ async def feedback(request: Request, principal: Asker) -> Response:
     body = await _body(request, FeedbackRequest)
     turns = await _own_turns(context, principal, user, body.conversation, action="submit feedback for")
     record = feedback_of(body, turns, time=now(), user=user, platform=_platform(context, principal))
-    if signalled(request.headers):
-        record = marked(record)
-        await honour(context, principal, [user])
+    if principal.private:
+        record = marked(record)  # its file says so too
     if await _store(context, principal, record) and collection.feedback_storage:
         await _write(context, write_feedback, Path(collection.feedback_storage), record)
     return _json({"response": "feedback received"})
@@ -326,10 +324,8 @@ async def _begin(request: Request, context: Context, principal: Principal) -> tu
         model=target.model,
         request=body,
         messages=messages_of(body, history),
-        private=signalled(request.headers),
+        private=principal.private,
     )
-    if turn.private:
-        await honour(context, principal, [user])
     return turn, target
 
 

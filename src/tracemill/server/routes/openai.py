@@ -17,7 +17,6 @@ from tracemill.server.access import Access, needs
 from tracemill.server.bodies import read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
-from tracemill.server.privacy_signal import honour, signalled
 from tracemill.server.upstream import headers_down, headers_up, unreachable, upstream_address
 
 router = APIRouter(tags=["OpenAI-compatible"])
@@ -86,8 +85,8 @@ async def _passed(request: Request, principal: Principal, operation: Operation, 
     address = upstream_address(context.settings, path)
     body = await read_body(request)
     call = _Call(context, principal, Exchange(operation, body, request.headers, context.settings.upstream_provider))
-    if signalled(request.headers):
-        await honour(context, principal, call.users())
+    if principal.private:
+        await context.honour(principal, call.users())
     asking = asyncio.ensure_future(
         context.http.post(address, data=body, headers=_up(request, context), allow_redirects=False)
     )
@@ -151,7 +150,7 @@ class _Call:
         self._time = now()
         self._context = context
         self._principal = principal
-        exchange.platform = principal.project
+        exchange.platform, exchange.private = principal.project, principal.private
 
     def users(self) -> list[User]:
         """Whose call it is, where the key or the request says so."""

@@ -16,14 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from tracemill.capture.otlp.joining import Received, receive_logs, receive_spans
 from tracemill.capture.otlp.parse import Parsed, parse_logs, parse_traces
-from tracemill.core.consent import SPAN_ATTRIBUTE
 from tracemill.core.errors import RecordError, TracemillError
 from tracemill.core.ids import now
 from tracemill.server.access import needs
 from tracemill.server.bodies import read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError, as_api_error
-from tracemill.server.privacy_signal import honour, signalled, users_of
 from tracemill.store.base import Refusal
 
 router = APIRouter(tags=["OpenTelemetry"])
@@ -81,9 +79,6 @@ async def _take(request: Request, principal: Principal, *, logs: bool, json: boo
         parsed = await context.run(parse_logs if logs else parse_traces, body, json=json)
     except RecordError as error:
         raise ApiError(400, "malformed", error.message) from None
-    private = signalled(request.headers)
-    for span in parsed.spans if private else ():
-        span.attributes.setdefault(SPAN_ATTRIBUTE, ["1"])
     received = await context.run(_received, context, principal, parsed)
     if received.parts:
         await context.run(context.workspace.store.pending_put, received.parts)
@@ -93,8 +88,7 @@ async def _take(request: Request, principal: Principal, *, logs: bool, json: boo
         refused = result.refused
     if received.done:
         await context.run(context.workspace.store.pending_drop, received.done)
-    if private:
-        await honour(context, principal, users_of(received.records))
+    await context.honour(principal, received.private_users)
     context.metrics.ignored_spans.inc(received.ignored)
     reason = parsed.reason or (f"{refused[0].reason}: {refused[0].message}" if refused else "")
     return parsed.rejected + len(refused), reason
@@ -102,9 +96,9 @@ async def _take(request: Request, principal: Principal, *, logs: bool, json: boo
 
 def _received(context: Context, principal: Principal, parsed: Parsed) -> Received:
     if parsed.logs:
-        return receive_logs(parsed.logs, principal.project, now())
-    pseudonymize = context.pseudonymizer.user
-    return receive_spans(context.workspace.store, parsed.spans, pseudonymize, principal.project, now())
+        return receive_logs(parsed.logs, principal.project, now(), private=principal.private)
+    pseudonymize, store = context.pseudonymizer.user, context.workspace.store
+    return receive_spans(store, parsed.spans, pseudonymize, principal.project, now(), private=principal.private)
 
 
 def _success(rejected: int, reason: str, *, logs: bool, json: bool) -> Response:

@@ -16,7 +16,7 @@ from tracemill.server.batches import MEDIA_TYPE, Batch, answer_of, read_batch
 from tracemill.server.bodies import read_body
 from tracemill.server.context import Context, Principal, context_of
 from tracemill.server.errors import ApiError
-from tracemill.server.privacy_signal import honour, marked_items, signalled
+from tracemill.server.privacy_signal import marked_items
 from tracemill.server.reading import related, viewer_of, visible
 from tracemill.store.base import Filter
 
@@ -57,11 +57,11 @@ async def send_records(request: Request, principal: Annotated[Principal, needs("
             f"{batch.size} records in one batch; the server takes {context.settings.batch_max_records}",
             hint="Send them in smaller batches.",
         )
-    if not signalled(request.headers):
+    if not principal.private:
         return await _store(context, batch)
     batch.items, users = await context.run(marked_items, batch.items)
     answer = await _store(context, batch)
-    await honour(context, principal, users)
+    await context.honour(principal, users)
     return answer
 
 
