@@ -38,6 +38,7 @@ from tracemill.export.losses import Lost, RefusedError
 from tracemill.export.placing import drafted, put_in_place
 from tracemill.export.resume import LOSSES, Finished, Journal, Losses, key_of
 from tracemill.export.rows import Format
+from tracemill.export.source import SOURCE, write_source
 from tracemill.export.tokenizer import ChatTokenizer
 from tracemill.export.tokens import TokenCheck
 
@@ -120,7 +121,7 @@ def export_version(
     _check_folder(to, _replaceable(to, version, taken))
     with locked(to, f"exporting {version.reference}"):
         choice = _Choice(
-            container, shard_bytes, fold, taken, extra, tokens, mark, mark_columns(version, made, container)
+            container, shard_bytes, fold, taken, extra, tokens, mark, mark_columns(version, made, container), tokenizer
         )
         return _Export(version, made, to, choice, progress, withdrawn or {}).run()
 
@@ -131,7 +132,7 @@ def _replaceable(to: Path, version: Version, taken: Mapping[str, Sequence[str]])
     return {
         path
         for path in (to.iterdir() if to.is_dir() else ())
-        if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, named)
+        if path.suffix == ".jsonl" or path.name in (CARD, INFO, SOURCE) or is_split_file(path.name, named)
     }
 
 
@@ -171,6 +172,7 @@ class _Choice:
     tokens: TokenCheck | None
     mark: str
     marks: Mapping[str, str]
+    tokenizer: Path | None
 
 
 class _Export:
@@ -259,6 +261,8 @@ class _Export:
             columns=list(self.choice.extra),
             tokens=None if self.tokens is None else self.tokens.statistics(),
         )
+        if self.choice.tokenizer is not None:
+            write_source(draft, self.choice.tokenizer)
         write_whole(draft / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
         return manifest
 
