@@ -155,17 +155,18 @@ def corrects(content: str) -> bool:
 
 
 _SIGNS_OF_DECLINING = (
-    *("not", "n't", "cant", "wont", "unable", "impossible", "have no", "lack the", "prohibit", "declin", "refus"),
-    *("inappropriate", "against", "violat", "outside", "beyond", "something", "pass on", " ai", "language"),
+    *("n't", "'not", "unable", "impossible", "have no", "lack the", "prohibit", "declin", "refus", "inappropriate"),
+    *("against", "violat", "outside", "beyond", "something", "pass on", "an ai", "a ai", "language"),
 )
-"""One of these stands in whatever :data:`REFUSALS` and :data:`DECLINED` find."""
+_WORDS_OF_DECLINING = frozenset({"not", "cannot", "cant", "wont"})
+"""One of these signs or words stands in whatever :data:`REFUSALS` and :data:`DECLINED` find."""
 
 
 def declines(content: str, found: Sequence[str]) -> bool:
     """Whether a short text of the words ``found`` declines what it calls only "that", or says nothing but no. English only."""
     if content.isascii():
         lowered = content.lower()
-        if not any(sign in lowered for sign in _SIGNS_OF_DECLINING):
+        if _WORDS_OF_DECLINING.isdisjoint(found) and not any(sign in lowered for sign in _SIGNS_OF_DECLINING):
             return False
     return _says_only_no(content, found) or any(pattern.search(content) for pattern in REFUSALS)
 
@@ -180,9 +181,8 @@ def _says_only_no(content: str, found: Sequence[str]) -> bool:
 
 def declines_and_objects(content: str) -> bool:
     """Whether the first words of an answer decline something and object to it. English only."""
-    beginning = content[: OPENING * 20]
-    lowered = beginning.lower()
+    opening = " ".join(content[: OPENING * 20].split(None, OPENING)[:OPENING])
+    lowered = opening.lower()
     if not any(stem in lowered for stem in OBJECTION_STEMS):
         return False
-    opening = " ".join(beginning.split()[:OPENING])
     return OBJECTION.search(opening) is not None and DECLINING.search(opening) is not None
