@@ -291,7 +291,7 @@ def test_a_call_that_a_later_one_repeats_is_superseded(tmp_path: Path) -> None:
     other = interaction("3", [ask], response=answer, success=True, conversation_id="d")
     retry = interaction("4", [ask], response=again, success=True, conversation_id="c")
     store = open_store(tmp_path, [second, first, retry, other, feedback("f", "1", kind="thumbs_up")])
-    version = build_version(store, Recipe(name="x"), tmp_path)
+    version = build_version(store, Recipe(name="x", split={"train": 1.0}), tmp_path)
     sources = [example.sources for example in by_type(version, "supervised")]
     assert sorted(sources) == sorted([[second.id], [other.id]])
     fates = {fate.id: fate for fate in version.fates()}

@@ -17,11 +17,12 @@ from tracemill.core.errors import DatasetError, SourceError
 from tracemill.core.examples import SupervisedExample
 from tracemill.core.records import Interaction
 from tracemill.core.settings import load_settings
-from tracemill.dataset import residual
+from tracemill.dataset import leaks, residual
 from tracemill.dataset.certified import certificate_problems, read_certificate
 from tracemill.dataset.checks import share
 from tracemill.dataset.files import sha256_of
 from tracemill.dataset.leaks import Leaks
+from tracemill.dataset.near import clusters
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.version import BUILD, CERTIFICATE, MANIFEST, Version
 from tracemill.workspace import Workspace
@@ -136,6 +137,28 @@ def test_rows_that_say_nearly_the_same_in_two_splits_are_found(workspace: Worksp
     found = checks(workspace.certifying.certify("d", actor="test"))
     assert (found["split.near_duplicates"].state, found["split.near_duplicates"].hits) == ("failed", 2)
     assert found["split.equal_content"].state == "passed"
+
+
+def test_no_text_of_a_row_stays_behind(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = built(workspace, [turn(number) for number in range(40)])
+    dataset = version.path.parent
+    left = dataset / ".building-certificate" / "rows-000000.texts"
+    left.parent.mkdir()
+    left.touch()  # as a kill leaves it
+    seen: list[bool] = []
+    near = clusters
+
+    def look(crew: Any, work: Path, *more: Any) -> Any:
+        seen.append(bool(list(work.glob("rows-*.texts"))))
+        return near(crew, work, *more)
+
+    monkeypatch.setattr(leaks, "clusters", look)
+    workspace.certifying.certify("d", actor="test")
+    assert seen == [True]
+    monkeypatch.setattr(leaks, "clusters", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        workspace.certifying.certify("d", actor="test")
+    assert not list(dataset.glob(".building-*"))
 
 
 def test_equal_content_in_two_splits_is_found(workspace: Workspace) -> None:
@@ -376,11 +399,11 @@ def test_a_version_that_was_redacted_has_little_left_and_its_canaries_say_so(wor
     assert (check.state, check.detail["invented_or_kept"]["email"]) == ("passed", 1)
 
 
-def test_a_row_that_lost_one_of_its_sources_leaves_leaks_unknown() -> None:
-    leaks = Leaks()
+def test_a_row_that_lost_one_of_its_sources_leaves_leaks_unknown(tmp_path: Path) -> None:
+    looked = Leaks(tmp_path)
     one = SupervisedExample(id="1", sources=[turn(0).id, turn(1).id], signal="supervised", messages=[says("user", "q")])
-    leaks.add("train", one, [turn(0)])
-    found = {check.name: check for check in leaks.checks()}
+    looked.add("train", one, [turn(0)])
+    found = {check.name: check for check in looked.checks()}
     assert found["split.shared_user"].state == "unknown"
 
 

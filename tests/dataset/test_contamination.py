@@ -157,3 +157,39 @@ def test_what_an_assistant_thinks_is_looked_at_too() -> None:
     row = SupervisedExample(id="1", sources=[], signal="supervised", messages=[says("user", "q"), thought])
     look_through([row], [found])
     assert found.hits()["either"] == 1
+
+
+def test_letters_whose_capitals_are_others_are_the_same_letters() -> None:
+    for small, other in (
+        ("straße", "STRASSE"),
+        ("istanbul", "İSTANBUL"),
+        ("ısparta", "ISPARTA"),
+        ("ﬁsche", "Fische"),
+        ("ſatz", "SATZ"),
+        ("ὀδυσσεύς", "ὈΔΥΣΣΕΎΣ"),
+        ("ŉ", "ʼN"),
+        ("word", "ｗｏｒｄ"),
+    ):
+        ending = " ".join(WORDS[:15])
+        for one, two in ((small, other), (other, small)):
+            item_text = f"{one} {ending}"
+            # 13 of 13: the odd word is one of them
+            assert looked([item(" ".join(item_text.split()[:13]))], f"so {two} {ending}").hits()["either"] == 1, one
+
+
+_LETTERS = st.text("aißſﬁıİIiσςΣŉǰΐᾳǅ̇̈éÅå漢字ก१ｗʼ'", min_size=1, max_size=4)
+
+
+@given(st.lists(st.one_of(_LETTERS, st.sampled_from("abc")), min_size=8, max_size=24), st.data())
+def test_case_never_hides_what_was_copied(found: list[str], data: st.DataObject) -> None:
+    words = [unicodedata.normalize("NFC", word) for word in found]
+    text = " ".join(words)
+    changed = list(words)
+    for at in data.draw(st.lists(st.integers(0, len(words) - 1), max_size=2)):
+        changed[at] = data.draw(st.sampled_from(["other", "ı", "SS"]))
+    row = "before it " + " ".join(changed) + " after it"
+    plain = looked([item(text)], row)
+    for case in (str.upper, str.lower, str.casefold):
+        for one, two in ((case(text), row), (text, case(row)), (case(text), case(row))):
+            again = looked([item(one)], two)
+            assert (again.judged, again.hits()) == (plain.judged, plain.hits())

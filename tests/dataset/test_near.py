@@ -102,7 +102,7 @@ def test_many_alike_in_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_texts_come_back_however_long(tmp_path: Path) -> None:
-    texts = ["", "é" * 700_000, "short", "漢" * 300_000, "x"]
+    texts = ["", "é" * 700_000, "short", "漢" * 300_000, "x\ud800y"]
     with TextWriter(tmp_path / "a", tmp_path / "b") as writer:
         for place, text in enumerate(texts):
             writer.add(Pattern(place, 0.5, text))

@@ -52,8 +52,9 @@ def copied(records: list[AnyRecord]) -> list[AnyRecord]:
     made = list(records)
     originals = [record for record in records if isinstance(record, Interaction)][::20]
     for record in originals:
-        last = record.messages[-1]
-        changed = [*record.messages[:-1], {**last, "content": f"{last.get('content') or ''} Thank you so much!"}]
+        at = next(at for at, message in enumerate(record.messages) if message["role"] == "user")
+        thanked = {**record.messages[at], "content": f"{record.messages[at]['content']} Thank you so much!"}
+        changed = [*record.messages[:at], thanked, *record.messages[at + 1 :]]
         fields = {"conversation_id": f"copy {record.id}", "session_id": None, "task_id": None, "user": None}
         identity = record.id[:-4] + "c0de"
         made.append(msgspec.structs.replace(record, id=identity, messages=changed, success=True, **fields))

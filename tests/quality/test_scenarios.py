@@ -149,3 +149,13 @@ def test_real_trajectories_stay_sound(shared_data: Path) -> None:
                 assert len(one.messages) == len(whole) + 2
                 made += 1
     assert made > 200
+
+
+@pytest.mark.parametrize("levels", [600, 5000])
+def test_json_that_is_nested_too_deep_is_varied_as_text(levels: int) -> None:
+    deep = "[" * levels + '"Oslo"' + "]" * levels
+    talk = [says("user", "to Oslo"), calls("f", deep, "c"), result("c", deep, "f"), says("assistant", "Oslo it is")]
+    made = vary(talk, (), {"city": ["Oslo", "Boston"]}, draws(1))
+    assert made is not None
+    assert "Oslo" not in json.dumps(made.messages)
+    assert made.messages[2]["content"] == deep.replace("Oslo", "Boston")

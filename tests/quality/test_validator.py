@@ -18,6 +18,8 @@ from tracemill import DataValidator
 from tracemill.core.errors import SettingError
 from tracemill.core.messages import trajectory
 from tracemill.core.records import Interaction
+from tracemill.quality import reading
+from tracemill.quality.reading import read_samples
 
 TEXTS = [
     "Where is the parcel that I ordered last week?",
@@ -258,3 +260,76 @@ def test_bad_embeddings_without_a_text_make_no_text_invalid() -> None:
     found = DataValidator().validate_embedding_data(["some text"], [[1.0, 2.0], [], [], []])
     assert found["metrics"]["valid_samples"] == 1
     assert found["problem_counts"]["empty_embedding"] == 3
+
+
+# -- nested without end
+
+
+def nested(levels: int, kind: str) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = {"a": value} if kind == "object" else [value]
+    return value
+
+
+def asks(arguments: Any) -> dict[str, Any]:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+    answer = {"role": "tool", "tool_call_id": "c", "content": "r"}
+    return {"messages": [says("user", "please look"), asked, answer, says("assistant", "done")]}
+
+
+DEEP = {
+    "arguments": asks(nested(3000, "object")),
+    "arguments as text": asks('{"a": ' * 3000 + "1" + "}" * 3000),
+    "lists as text": asks("[" * 100_000 + "]" * 100_000),
+    "a preference": {"prompt": "q", "chosen": [asks(nested(3000, "list"))["messages"][1]], "rejected": "b"},
+    "a role": {"messages": [{"role": nested(3000, "object"), "content": "x"}]},
+    "a sender": {"conversations": [{"from": nested(3000, "list"), "value": "x"}]},
+    "an older call": {"messages": [{"role": "assistant", "function_call": {"arguments": nested(3000, "object")}}]},
+}
+
+
+@pytest.mark.parametrize("example", DEEP.values(), ids=DEEP)
+def test_what_is_nested_too_deep_is_named_and_its_mates_are_as_they_were(example: dict[str, Any]) -> None:
+    mates = [asks("{}"), {"prompt": "what is it", "completion": "it is a bird"}]
+    found = validator().validate_llm_data([mates[0], example, mates[1]])
+    assert [one["reason"] for one in found["problems"] if one["index"] == 1] == ["nested_too_deep"]
+    assert [one for one in found["problems"] if one["index"] in (0, 2)] == []
+    assert found["metrics"]["valid_samples"] == 2
+
+
+def test_what_is_nested_as_deep_as_anybody_nests_is_read() -> None:
+    for arguments in (nested(150, "object"), json.dumps(nested(190, "list")), '{"a": "' + "[" * 500 + '"}'):
+        assert not reasons(validator().validate_llm_data([asks(arguments)])) & {"nested_too_deep"}
+
+
+def test_what_holds_itself_and_what_stands_in_many_places_is_read_in_time() -> None:
+    own: dict[str, Any] = {"role": "user", "content": "q"}
+    own["meta"] = own
+    shared: Any = "x"
+    for _ in range(60):
+        shared = [shared, shared]
+    found = validator().validate_llm_data([{"messages": [own, says("assistant", "a")]}, {"text": "a", "meta": shared}])
+    assert [one["index"] for one in found["problems"] if one["reason"] == "nested_too_deep"] == [0]
+
+
+def test_an_integer_that_python_does_not_write_out_is_no_reason_to_raise() -> None:
+    assert validator().validate_llm_data([asks({"a": 10**5000})])["metrics"]["valid_samples"] == 1
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_file_with_one_sample_that_is_nested_too_deep_keeps_the_others(tmp_path: Path, array: bool) -> None:
+    good = [json.dumps({"text": f'a "fine, [text" {number}'}) for number in range(3)]
+    lines = [good[0], '{"text": "x", "meta": ' + "[" * 5000 + "]" * 5000 + "}", *good[1:]]
+    path = tmp_path / "data.json"
+    path.write_text("[" + ",\n ".join(lines) + "]" if array else "\n".join(lines))
+    found = validator().validate_llm_data(read_samples(path))
+    assert [(one["index"], one["reason"]) for one in found["problems"] if one["index"] >= 0] == [(1, "nested_too_deep")]
+    assert found["metrics"]["num_samples"] == 4
+
+
+@given(st.lists(JSON.filter(lambda value: value != ""), max_size=5))
+def test_the_elements_of_an_array_are_told_apart(values: list[Any]) -> None:
+    text = json.dumps(values)
+    assert [json.dumps(json.loads(element)) for element in reading._elements(text)] == [json.dumps(v) for v in values]

@@ -71,6 +71,17 @@ def _tool_calls(message: Message) -> Iterator[ToolCall]:
         yield ToolCall(None, name if isinstance(name, str) else None, legacy.get("arguments"))
 
 
+def written(arguments: Any) -> str:
+    """The arguments of a call as a text to compare: by their type alone where Python does not write them out.
+
+    That are integers of thousands of digits, and what is nested about a thousand deep.
+    """
+    try:
+        return str(arguments)
+    except (ValueError, RecursionError):
+        return type(arguments).__name__
+
+
 def trajectory(interaction: Interaction) -> list[Message]:
     """Everything that was said: the messages and, where there is one, the response after them."""
     if interaction.response is None:
@@ -102,7 +113,9 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
         if kind == "tool":
             call_id = message.get("tool_call_id")
             if not isinstance(call_id, str) or open_calls.pop(call_id, None) is None:
-                found.append(MessageProblem(index, "orphan_result", f"tool message answers no open call: {call_id!r}"))
+                found.append(
+                    MessageProblem(index, "orphan_result", f"tool message answers no open call: {_named(call_id)}")
+                )
             continue
         if open_calls:
             found.extend(_unanswered(open_calls))
@@ -112,7 +125,7 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
                 found.append(MessageProblem(index, "late_system", f"{kind} message inside the conversation"))
             continue
         if kind not in ("user", "assistant"):
-            found.append(MessageProblem(index, "unknown_role", f"role {message.get('role')!r}"))
+            found.append(MessageProblem(index, "unknown_role", f"role {_named(message.get('role'))}"))
             continue
         if not conversation_began and kind == "assistant":
             found.append(MessageProblem(index, "starts_with_assistant", "the first turn is the assistant's"))
@@ -120,6 +133,11 @@ def problems(messages: Sequence[Message]) -> list[MessageProblem]:
         found.extend(_check_turn(index, kind, message, open_calls))
     found.extend(_unanswered(open_calls))
     return sorted(found, key=lambda problem: problem.index)
+
+
+def _named(value: Any) -> str:
+    """A value in a sentence: what has others in it is named by its type alone, since it may be nested without end."""
+    return repr(value) if value is None or isinstance(value, (str, bool, float)) else type(value).__name__
 
 
 def _unanswered(open_calls: dict[str, int]) -> Iterator[MessageProblem]:

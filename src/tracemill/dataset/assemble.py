@@ -16,6 +16,7 @@ from typing import Any
 
 from tracemill.core.examples import DatasetFile
 from tracemill.core.steps import Progress
+from tracemill.dataset.drafts import WORDS
 from tracemill.dataset.files import WholeFile, write_whole
 from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.lookup import StandingFile, write_standing
@@ -31,6 +32,7 @@ from tracemill.dataset.merge import (
     write_fates,
 )
 from tracemill.dataset.pairs import uncompared
+from tracemill.dataset.parted import pack_parted, parted_words, read_parted
 from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.seen import Seen
 from tracemill.dataset.shards import Shard, shards
@@ -45,6 +47,8 @@ _FATE_BYTES = RANGE_BYTES // 4  # many small entries
 _COPY = 4 * 1024 * 1024
 _DRAFTS = ("shard-??????.*.run", "pairs-*.run", "conversations.*.run")
 _ELSEWHERE = "elsewhere"
+_PARTED = "parted"
+_WORDS = f"{WORDS}-*.run"
 _NOTES = ("noted-*.run", "rows-*.fates.*.run")
 
 
@@ -97,14 +101,25 @@ def merge_range(site: Site, wanted: _Range) -> Merged:
     seen = site.keep("seen", lambda: Seen(site.recipe.features, standing, shards(site.work, site.watermark)))
     elsewhere = site.keep("elsewhere", lambda: _read_elsewhere(site))
     entries = sorted_range(runs, wanted.low, wanted.high)
-    return Merge(site.work, wanted.stem, standing, site.recipe, seen, elsewhere).run(entries)
+    return Merge(site.work, wanted.stem, standing, site.recipe, seen, elsewhere, _parted(site)).run(entries)
+
+
+def find_parted(site: Site, wanted: _Range) -> bytes:
+    """The words of one range that drafts of several splits say, with the split that keeps them, one after another."""
+    runs = site.keep("words", lambda: _runs(site.work, (_WORDS,)))
+    return pack_parted(parted_words(sorted_range(runs, wanted.low, wanted.high), _standing(site), site.recipe))
+
+
+def _parted(site: Site) -> Mapping[bytes, str]:
+    found: Mapping[bytes, str] = site.keep("parted", lambda: read_parted((site.work / _PARTED).read_bytes()))
+    return found
 
 
 def find_elsewhere(site: Site, wanted: _Range) -> bytes:
     """The keys of the examples of one range of which no variation may be trained on, one after another."""
     runs = site.keep("drafts", lambda: _runs(site.work, _DRAFTS))
     entries = sorted_range(runs, wanted.low, wanted.high)
-    return b"".join(held_out_elsewhere(entries, _standing(site), site.recipe))
+    return b"".join(held_out_elsewhere(entries, _standing(site), site.recipe, _parted(site)))
 
 
 def _read_elsewhere(site: Site) -> frozenset[bytes]:
@@ -170,6 +185,8 @@ class Assembly:
         return self.assembled
 
     def _rows(self) -> list[Merged]:
+        words = _cut(_runs(self.work, (_WORDS,)), _FATE_BYTES)
+        write_whole(self.work / _PARTED, b"".join(_in_order(self.crew.run(find_parted, words))))
         wanted = _cut(_runs(self.work, _DRAFTS), RANGE_BYTES)
         if self.recipe.augment is not None:
             keys = b"".join(_in_order(self.crew.run(find_elsewhere, wanted)))

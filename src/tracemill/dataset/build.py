@@ -49,6 +49,8 @@ from tracemill.privacy.consent import SpokenFor, read_consents
 from tracemill.store.base import Store
 
 _OUTPUT = "version"
+LAYOUT = 2
+"""Of the working folder: what a build of another layout left unfinished is begun anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class _Build:
         self.watermark = store.watermark()
         self.held = read_consents(store, recipe.purpose, recipe.consent_default, up_to=self.watermark)
         self.spoken = SpokenFor(self.held)
-        self.work = folder / f".building-{recipe_hash[:16]}-{self.watermark}{self.held.digest()}"
+        self.work = folder / f".building-{LAYOUT}-{recipe_hash[:16]}-{self.watermark}{self.held.digest()}"
 
     def run(self, settings: Settings | None, lock: int) -> Built:
         self.work.mkdir(exist_ok=True)

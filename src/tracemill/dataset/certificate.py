@@ -7,9 +7,12 @@ no part of the version, whose bytes depend on recipe and records alone; it lies 
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,7 +28,7 @@ from tracemill.dataset.checks import share, unknown
 from tracemill.dataset.contamination import EvaluationSet, look_at
 from tracemill.dataset.features import FEATURES
 from tracemill.dataset.files import locked, write_whole
-from tracemill.dataset.leaks import MOST_COMPARED, Leaks, people_of
+from tracemill.dataset.leaks import Leaks, people_of
 from tracemill.dataset.parts import parts
 from tracemill.dataset.residual import Residual, canary_check
 from tracemill.dataset.version import CERTIFICATE, Version
@@ -39,6 +42,7 @@ COLUMNS = ("platform", "task_id", "signal", "tools")
 RECORD_COLUMNS = ("model", "day", "month", "channel", "tags", "kind", "language")
 """Further ones, read from the row's interactions: what feature columns and lineage may give away."""
 _AT_ONCE = 500
+_WORK = ".building-certificate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,6 @@ class Asked:
     policy: Policy | None = None
     k: int = 5
     columns: tuple[str, ...] = COLUMNS
-    most_compared: int = MOST_COMPARED
 
 
 @dataclass
@@ -98,18 +101,8 @@ def _certify(version: Version, store: Store, signer: Signer, asked: Asked, progr
         raise DatasetError(
             f"{version.reference} is damaged: {problems[0]}", hint="Build it again before certifying it."
         )
-    work = _Pass(
-        asked,
-        Leaks(asked.most_compared),
-        Residual(asked.policy),
-        Classes(asked.columns, asked.k),
-    )
-    for split, batch in _batches(version):
-        ids = sorted({source for example in batch for source in example.sources})
-        trained = split == "train" or "train" not in version.manifest.examples
-        work.look(split, batch, store.get_many(ids), trained=trained)
-        if progress is not None:
-            progress("certify", work.rows, version.count())
+    with _working_folder(version.path.parent) as folder:
+        checks = _looked_at(version, store, asked, folder, progress)
     unsigned = Certificate(
         certificate_version=CERTIFICATE_VERSION,
         dataset=version.name,
@@ -118,12 +111,39 @@ def _certify(version: Version, store: Store, signer: Signer, asked: Asked, progr
         issued=now().isoformat(),
         tracemill=importlib.metadata.version("tracemill"),
         watermark=store.watermark(),
-        checks=_checks(version, work),
+        checks=checks,
         key_id=signer.key_id,
     )
     signed = msgspec.structs.replace(unsigned, signature=signer.sign(unsigned.signed_bytes()))
     write_whole(version.path / CERTIFICATE, msgspec.json.format(msgspec.json.encode(signed), indent=2) + b"\n")
     return signed
+
+
+@contextmanager
+def _working_folder(dataset: Path) -> Iterator[Path]:
+    """A folder for texts of rows while inside. Named like those of builds, what a kill leaves of it goes as theirs does:
+
+    with the next build, certificate or erasure, all of which hold the dataset's lock, as we do.
+    """
+    folder = dataset / _WORK
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _looked_at(version: Version, store: Store, asked: Asked, folder: Path, progress: Progress | None) -> list[Check]:
+    with Leaks(folder) as leaks:
+        work = _Pass(asked, leaks, Residual(asked.policy), Classes(asked.columns, asked.k))
+        for split, batch in _batches(version):
+            ids = sorted({source for example in batch for source in example.sources})
+            trained = split == "train" or "train" not in version.manifest.examples
+            work.look(split, batch, store.get_many(ids), trained=trained)
+            if progress is not None:
+                progress("certify", work.rows, version.count())
+        return _checks(version, work, progress)
 
 
 def _batches(version: Version) -> Iterator[tuple[str, list[Example]]]:
@@ -133,11 +153,11 @@ def _batches(version: Version) -> Iterator[tuple[str, list[Example]]]:
             yield split, batch
 
 
-def _checks(version: Version, work: _Pass) -> list[Check]:
+def _checks(version: Version, work: _Pass, progress: Progress | None) -> list[Check]:
     checks = [
         Check(name="version.verified", state="passed", total=len(version.manifest.files), threshold=0.0, value=0.0)
     ]
-    checks += work.leaks.checks()
+    checks += work.leaks.checks(progress)
     checks += [_contamination(one, work.trained) for one in work.asked.evaluations]
     if not work.asked.evaluations:
         checks.append(unknown("contamination", "no evaluation set was given"))

@@ -3,7 +3,7 @@
 A text of at least 13 words of an evaluation item is a hit when 13 words in a row of it stand in a row, prompts and answers
 alike (GPT-3, Brown et al. 2020, appendix C, takes 13). A text of 8 to 12 words is one when more than half of its runs of 8
 words stand in rows (the cover of Tülu 3, Lambert et al. 2024, by runs instead of words). Words are letters, digits and
-marks in lower case, without punctuation; shorter texts are counted and not judged. A paraphrase is not found.
+marks without punctuation, whatever their case; shorter texts are counted and not judged. A paraphrase is not found.
 
 Only hashes of the evaluation items are held (44 bits a run); rows stream past them. A hit of 13 words counts when a run of
 8 is shared too, so that two texts that merely collide are none.
@@ -59,7 +59,7 @@ class EvaluationSet:
 
     def index(self, items: Iterable[Sequence[Part]]) -> None:
         """Take the items in; once."""
-        items = ([part._replace(text=_composed(part.text)) for part in texts] for texts in items)
+        items = ([part._replace(text=_folded(part.text)) for part in texts] for texts in items)
         long: list[str] = []
         short: list[str] = []
         judged: set[int] = set()
@@ -128,15 +128,23 @@ def look_at(texts: Sequence[str], sets: Sequence[EvaluationSet]) -> None:
     """Hold texts of rows against evaluation sets. A text that several rows repeat is looked at once."""
     if not sets:
         return
-    unique = list(dict.fromkeys(map(_composed, texts)))
+    unique = list(dict.fromkeys(map(_folded, texts)))
     long, short = shingle_sets(unique, LONG), shingle_sets(unique, SHORT)
     for one in sets:
         one.look(unique, long, short)
 
 
-def _composed(text: str) -> str:
-    """The text in Unicode's form C: a letter with its mark is one, however it was written."""
-    return unicodedata.normalize("NFC", text)  # at once where the text is so already
+def _folded(text: str) -> str:
+    """The text as it is compared: whatever is a matter of case, or of how a letter was written down, is gone.
+
+    Unicode's form KC, capitals, case folding (so ß is ss, ſ is s and the Turkish ı is i), and no dot over a small i, which İ
+    leaves there. The same for a text in capitals, in small letters and as it was.
+    """
+    if text.isascii():
+        return text  # in which case is all there is, and shingles look past it
+    folded = unicodedata.normalize("NFKC", text).upper().casefold()
+    folded = unicodedata.normalize("NFKC", folded)
+    return unicodedata.normalize("NFC", folded.replace("i\u0307", "i")) if "\u0307" in folded else folded
 
 
 def _sorted(sets: Sets) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -1,7 +1,8 @@
 """Drafts sorted by id become rows, and what was noted of a record becomes its fate: the last stage of a build.
 
 Drafts with one id are one example. Those of one split are merged into one row that names all their sources; where a
-content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on. Here one range
+content appears in several splits, the smallest split keeps it, so that nothing held out is also trained on; so it is with
+rows of other types that say the same (:mod:`tracemill.dataset.parted`). Here one range
 of ids is worked on; :mod:`tracemill.dataset.assemble` makes the ranges and puts together what comes of them.
 """
 
@@ -24,6 +25,7 @@ from tracemill.core.examples import (
 )
 from tracemill.core.ids import id_bytes, id_text
 from tracemill.dataset.augmented import TRAIN
+from tracemill.dataset.drafts import Draft, decode_draft
 from tracemill.dataset.files import WholeFile
 from tracemill.dataset.ledger import REPEATS
 from tracemill.dataset.lookup import Standing
@@ -31,7 +33,6 @@ from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.rows import decode_line, encode_line
 from tracemill.dataset.seen import Seen
 from tracemill.dataset.select import Columns
-from tracemill.dataset.shards import Draft, decode_draft
 from tracemill.dataset.sort import Entry, RunWriter, grouped
 from tracemill.dataset.split import precedence
 from tracemill.dataset.weights import Sums, Weights
@@ -60,7 +61,7 @@ class Merged:
 class Merge:
     """The merge of one range of example ids. Rows are written to ``<stem>.<split>-<type>.jsonl`` in ``work``.
 
-    ``elsewhere`` are the examples that :func:`held_out_elsewhere` names.
+    ``elsewhere`` are the examples that :func:`held_out_elsewhere` names, ``parted`` the words that one split keeps of several.
     """
 
     work: Path
@@ -69,6 +70,7 @@ class Merge:
     recipe: Recipe
     seen: Seen
     elsewhere: Collection[bytes] = frozenset()
+    parted: Mapping[bytes, str] = field(default_factory=dict)
     merged: Merged = field(default_factory=Merged)
 
     def run(self, entries: Iterable[Entry]) -> Merged:
@@ -139,11 +141,26 @@ class Merge:
             if draft.augmented and self.elsewhere and _source(draft) in self.elsewhere:
                 self.merged.drops["augmented.example_elsewhere"] += 1
                 continue
+            if self.parted.get(draft.words, split) != split:
+                self._keep_out(draft, fates)
+                continue
             standing.setdefault(split, []).append(draft)
         recorded = {split: drafts for split, drafts in standing.items() if not all(one.augmented for one in drafts)}
         if recorded and len(recorded) < len(standing):  # what was made does not displace what was recorded
             self.merged.drops["augmented.recorded_elsewhere"] += 1
         return recorded or standing
+
+    def _keep_out(self, draft: Draft, fates: RunWriter) -> None:
+        """Note that another split keeps what a draft says."""
+        if draft.augmented:
+            self.merged.drops["augmented.recorded_elsewhere"] += 1
+            return
+        self.merged.drops["examples.duplicate_across_splits"] += 1
+        for owner in draft.owners:
+            fates.add(
+                self.ledger.ids[self.ledger.number(owner)],
+                _encode(["left_out", draft.signal, "duplicate_across_splits"]),
+            )
 
     def _count_duplicates(self, kept: list[Draft], others: dict[str, list[Draft]], fates: RunWriter) -> None:
         if len(kept) > 1:
@@ -156,17 +173,22 @@ class Merge:
                     fates.add(record, _encode(["left_out", draft.signal, "duplicate_across_splits"]))
 
 
-def held_out_elsewhere(entries: Iterable[Entry], ledger: Standing, recipe: Recipe) -> Iterator[bytes]:
-    """The keys of examples that ``train`` has too and another split keeps: no variation of them may be trained on."""
+def held_out_elsewhere(
+    entries: Iterable[Entry], ledger: Standing, recipe: Recipe, parted: Mapping[bytes, str]
+) -> Iterator[bytes]:
+    """The keys of examples that ``train`` has too and another split keeps: no variation of them may be trained on.
+
+    ``parted`` are words that only one split keeps.
+    """
     rank = precedence(recipe.split)
     for key, payloads in grouped(entries):
         splits: set[str] = set()
-        for draft in map(decode_draft, payloads) if len(payloads) > 1 else ():
+        for draft in map(decode_draft, payloads) if len(payloads) > 1 or parted else ():
             numbers = [ledger.number(owner) for owner in draft.owners]
             repeated = draft.whole and any(ledger.superseded[number] for number in numbers)
             split = ledger.split(numbers[0])
             if split is not None and not (draft.augmented or repeated or ledger.duplicate[numbers[0]]):
-                splits.add(split)
+                splits.update((split, parted.get(draft.words, split)))
         if TRAIN in splits and min(splits, key=rank.__getitem__) != TRAIN:
             yield key
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.steps import Progress
+from tracemill.dataset.drafts import WORDS, Drafts
 from tracemill.dataset.files import WholeFile, sync_folder
 from tracemill.dataset.ledger import Ledger, TrialPlace
 from tracemill.dataset.recipe import Recipe
-from tracemill.dataset.shards import Shard, add_draft
+from tracemill.dataset.shards import Shard
 from tracemill.dataset.signals.trials import Trial, compare
-from tracemill.dataset.sort import RunWriter
 
 CHUNK_PAIRS = 500
 """Pairs that one chunk of tasks makes, about."""
@@ -120,7 +120,7 @@ def _make_chunk(
     recipe: Recipe,
     marker: Path,
 ) -> None:
-    runs = RunWriter(work, f"pairs-{number:06d}", sync=True)
+    drafts = Drafts(work, f"pairs-{number:06d}", sync=True)
     lines: list[bytes] = []
     for places in chunk:
         for one, other in combinations(places, 2):
@@ -131,9 +131,9 @@ def _make_chunk(
                 continue
             example = msgspec.structs.replace(example, training_type=recipe.package)
             owners = [(place.shard, place.number - ledger.bases[place.shard]) for place in (one, other)]
-            key = add_draft(runs, example, owners, "trials", whole=False)
+            key = drafts.add(example, owners, "trials", whole=False)
             lines.append(_MADE.pack(key, one.number))
-    runs.close()
+    drafts.close()
     sync_folder(work)
     with WholeFile(marker) as file:
         file.write(b"".join(lines))
@@ -147,5 +147,6 @@ def pair_runs(work: Path) -> list[Path]:
 
 def discard_pairs(work: Path) -> None:
     """Remove what an earlier run made of trials that have been read anew since."""
-    for path in work.glob("pairs-*"):
-        path.unlink()
+    for pattern in ("pairs-*", f"{WORDS}-pairs-*"):
+        for path in work.glob(pattern):
+            path.unlink()

@@ -13,10 +13,11 @@ import msgspec
 
 from tracemill.core.examples import FeatureValue, PreferenceExample, TrajectoryPreference
 from tracemill.core.ids import id_bytes
+from tracemill.dataset.drafts import Draft
 from tracemill.dataset.features import of_all
 from tracemill.dataset.lookup import Standing
 from tracemill.dataset.rows import decode_line, encode_line
-from tracemill.dataset.shards import Draft, Shard
+from tracemill.dataset.shards import Shard
 
 _DAY = 24 * 60 * 60 * 1_000_000
 """Microseconds of a day."""

@@ -19,14 +19,12 @@ from pathlib import Path
 import msgspec
 
 from tracemill.core.codec import decode, encode
-from tracemill.core.examples import Example, FeatureValue
-from tracemill.core.ids import id_bytes
+from tracemill.core.examples import FeatureValue
 from tracemill.core.records import Interaction
+from tracemill.dataset.drafts import WORDS, Drafts
 from tracemill.dataset.files import WholeFile, sync_folder
-from tracemill.dataset.identity import example_tag, opposition
-from tracemill.dataset.recipe import Recipe, SignalName
+from tracemill.dataset.recipe import Recipe
 from tracemill.dataset.redaction import Redacts
-from tracemill.dataset.rows import encode_line
 from tracemill.dataset.select import Columns, Selected, select
 from tracemill.dataset.signals.trials import Trial
 from tracemill.dataset.site import Site
@@ -41,25 +39,6 @@ SHARD_PLACES = 2000
 """Places of the store's order that one shard covers at least."""
 MOST_SHARDS = 10_000
 _LENGTH = struct.Struct("<Q")
-
-
-class Draft(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
-    """An example on its way into a version: its line, and what the merge decides by.
-
-    ``owners`` are the interactions it was made of, each as (shard, place in the shard). ``side`` of ``opposed`` is what
-    :func:`tracemill.dataset.identity.opposition` says. A ``whole`` draft falls when an owner is repeated by a later call,
-    an ``augmented`` one in every split but ``train``.
-    """
-
-    owners: list[tuple[int, int]]
-    signal: SignalName
-    whole: bool
-    type: str
-    sources: list[str]
-    opposed: bytes | None
-    side: int
-    line: bytes
-    augmented: bool = False
 
 
 class StoredTrial(msgspec.Struct, array_like=True, frozen=True):
@@ -104,40 +83,13 @@ def compared(whole: Interaction) -> Interaction:
 _encode = msgspec.msgpack.Encoder().encode
 _columns_decoder = msgspec.msgpack.Decoder(Columns)
 _trial_decoder = msgspec.msgpack.Decoder(StoredTrial)
-_draft_decoder = msgspec.msgpack.Decoder(Draft)
-
-
-def add_draft(
-    runs: RunWriter, example: Example, owners: list[tuple[int, int]], signal: SignalName, *, whole: bool
-) -> bytes:
-    """Add an example to a run; gives its key."""
-    opposed = opposition(example)
-    key = id_bytes(example.id)
-    draft = Draft(
-        owners=owners,
-        signal=signal,
-        whole=whole,
-        type=example_tag(example),
-        sources=list(example.sources),
-        opposed=None if opposed is None else opposed[0],
-        side=0 if opposed is None else opposed[1],
-        line=encode_line(example),
-        augmented=example.augmented is not None,
-    )
-    runs.add(key, _encode(draft))
-    return key
-
-
-def decode_draft(payload: bytes) -> Draft:
-    """A draft out of a run."""
-    return _draft_decoder.decode(payload)
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
     """What a shard writes while it is read."""
 
-    runs: RunWriter
+    drafts: Drafts
     columns: WholeFile
     trials: WholeFile
     texts: TextWriter
@@ -183,8 +135,9 @@ class Shard:
 
     def discard(self) -> None:
         """Remove what an unfinished or outdated run left."""
-        for path in (*self.work.glob(f"{self.stem}.*"), *self.work.glob(f"{self.stem}-turns.*")):
-            path.unlink()
+        for stem in (self.stem, f"{self.stem}-turns", f"{WORDS}-{self.stem}"):
+            for path in self.work.glob(f"{stem}.*"):
+                path.unlink()
 
     def read(
         self,
@@ -196,7 +149,7 @@ class Shard:
     ) -> None:
         """Read its records through the recipe and write its files; the columns come last."""
         self.discard()
-        runs = RunWriter(self.work, self.stem, sync=True)
+        drafts = Drafts(self.work, self.stem, sync=True)
         turns = RunWriter(self.work, f"{self.stem}-turns", sync=True)
         where = recipe.source.filter(after=self.after, up_to=self.up_to)
         with WholeFile(self.columns_path) as columns:
@@ -205,10 +158,10 @@ class Shard:
                 TextWriter(self.patterns_path, self.narrow_path) as texts,
                 WholeFile(self.bodies_path) as bodies,
             ):
-                files = _Files(runs, columns, trials, texts, turns, bodies)
+                files = _Files(drafts, columns, trials, texts, turns, bodies)
                 for place, (record, attached) in enumerate(_joined(store, where, attachments)):
                     self._read_one(place, record, attached, recipe, held, store, files, redactor)
-            runs.close()
+            drafts.close()
             turns.close()
             sync_folder(self.work)
         sync_folder(self.work)
@@ -230,7 +183,7 @@ class Shard:
         else:
             selected = select(record, attached, recipe, store.get, redactor)
         for signal, whole, example in selected.examples:
-            add_draft(files.runs, example, [(self.number, place)], signal, whole=whole)
+            files.drafts.add(example, [(self.number, place)], signal, whole=whole)
         row = selected.columns
         if held and record.user is not None:
             row = msgspec.structs.replace(row, person=digest_of(record.user))

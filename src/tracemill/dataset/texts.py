@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import zstandard
@@ -29,6 +29,14 @@ class Pattern(msgspec.Struct, array_like=True, frozen=True):
     place: int
     score: float
     text: str
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    """A pattern as it is stored: a text that has half a surrogate pair, which UTF-8 cannot hold, as bytes."""
+
+    place: int
+    score: float
+    text: Any
 
 
 class Narrow(msgspec.Struct, array_like=True, frozen=True):
@@ -54,7 +62,7 @@ class TextFiles:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_pattern = msgspec.msgpack.Decoder(Pattern)
+_stored = msgspec.msgpack.Decoder(_Stored)
 _narrow = msgspec.msgpack.Decoder(Narrow)
 
 
@@ -70,7 +78,10 @@ class TextWriter:
         """Append one text."""
         if self._files is None:
             self._files = WholeFile(self._paths[0]), WholeFile(self._paths[1])
-        encoded = _encode(pattern)
+        try:
+            encoded = _encode(pattern)
+        except UnicodeEncodeError:
+            encoded = _encode(_Stored(pattern.place, pattern.score, pattern.text.encode("utf-8", "surrogatepass")))
         self._files[0].write(self._compressed.compress(_LENGTH.pack(len(encoded)) + encoded))
         narrow = _encode(Narrow(pattern.place, pattern.score, b"".join(sorted(line_digests(pattern.text)))))
         self._files[1].write(_LENGTH.pack(len(narrow)) + narrow)
@@ -102,9 +113,15 @@ def read_texts(path: Path) -> Iterator[Pattern]:
                 (length,) = _LENGTH.unpack_from(buffer, at)
                 if at + _LENGTH.size + length > len(buffer):
                     break
-                yield _pattern.decode(memoryview(buffer)[at + _LENGTH.size : at + _LENGTH.size + length])
+                yield _read(memoryview(buffer)[at + _LENGTH.size : at + _LENGTH.size + length])
                 at += _LENGTH.size + length
             buffer = buffer[at:]
+
+
+def _read(stored: memoryview) -> Pattern:
+    one = _stored.decode(stored)
+    text = one.text if isinstance(one.text, str) else one.text.decode("utf-8", "surrogatepass")
+    return Pattern(one.place, one.score, text)
 
 
 def read_narrow(path: Path) -> list[Narrow]:

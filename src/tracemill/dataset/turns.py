@@ -17,13 +17,14 @@ import msgspec
 
 from tracemill.core.records import Interaction
 from tracemill.core.steps import Progress
+from tracemill.dataset.drafts import WORDS, Drafts
 from tracemill.dataset.ledger import Ledger
 from tracemill.dataset.recipe import Recipe
-from tracemill.dataset.shards import Shard, add_draft
+from tracemill.dataset.shards import Shard
 from tracemill.dataset.signals.parts import prompt_and_answer
 from tracemill.dataset.signals.regenerations import Turn, asked_again, preferred, regeneration
 from tracemill.dataset.signals.rephrases import rephrased
-from tracemill.dataset.sort import RunWriter, merge_runs
+from tracemill.dataset.sort import merge_runs
 
 MOST_TURNS = 5000
 """Calls of a conversation that is looked at: with more, its id is no conversation's (a session id that is everywhere)."""
@@ -32,35 +33,34 @@ _REPORT_EVERY = 1000
 _decode = msgspec.msgpack.Decoder(Turn).decode
 
 
-def make_turns(
-    work: Path, ledger: Ledger, shards: Sequence[Shard], recipe: Recipe, progress: Progress | None
-) -> list[Path]:
-    """Write the drafts of all conversations; gives their runs. Marks in the ledger whose answer was compared.
+def make_turns(work: Path, ledger: Ledger, shards: Sequence[Shard], recipe: Recipe, progress: Progress | None) -> None:
+    """Write the drafts of all conversations. Marks in the ledger whose answer was compared.
 
     What one example is made of becomes one group, also where a recipe holds no conversations together.
     """
-    for path in work.glob(f"{_STEM}.*"):
-        path.unlink()
-    runs = RunWriter(work, _STEM)
+    for pattern in (f"{_STEM}.*", f"{WORDS}-{_STEM}.*"):
+        for path in work.glob(pattern):
+            path.unlink()
+    drafts = Drafts(work, _STEM)
     bodies = _Bodies(shards)
     for done, turns in enumerate(_conversations(work, shards), 1):
         if "regenerations" in recipe.signals:
-            _compare(turns, bodies, runs, ledger, recipe)
+            _compare(turns, bodies, drafts, ledger, recipe)
         if "rephrases" in recipe.signals:
-            _find_asked_again(turns, bodies, runs, ledger, recipe)
+            _find_asked_again(turns, bodies, drafts, ledger, recipe)
         if progress is not None and done % _REPORT_EVERY == 0:
             progress("compare answers", done, None)
-    return runs.close()
+    drafts.close()
 
 
-def _compare(turns: Sequence[Turn], bodies: _Bodies, runs: RunWriter, ledger: Ledger, recipe: Recipe) -> None:
+def _compare(turns: Sequence[Turn], bodies: _Bodies, drafts: Drafts, ledger: Ledger, recipe: Recipe) -> None:
     owners = {turn.id: turn.owner for turn in turns}
     for better, worse, evidence, by in preferred(turns):
         example = regeneration(bodies.one(better), bodies.one(worse), evidence, by)
         if example is None:
             continue
         example = msgspec.structs.replace(example, training_type=recipe.package, features=better.features)
-        add_draft(runs, example, [better.owner, worse.owner], "regenerations", whole=False)
+        drafts.add(example, [better.owner, worse.owner], "regenerations", whole=False)
         first, *others = (ledger.number(owners[source]) for source in (better.id, worse.id, *by) if source in owners)
         for other in others:
             ledger.groups.join(first, other)
@@ -68,7 +68,7 @@ def _compare(turns: Sequence[Turn], bodies: _Bodies, runs: RunWriter, ledger: Le
             ledger.compared[ledger.number(owner)] = 1
 
 
-def _find_asked_again(turns: Sequence[Turn], bodies: _Bodies, runs: RunWriter, ledger: Ledger, recipe: Recipe) -> None:
+def _find_asked_again(turns: Sequence[Turn], bodies: _Bodies, drafts: Drafts, ledger: Ledger, recipe: Recipe) -> None:
     for turn, after, likeness in asked_again(turns):
         answered = bodies.one(turn)
         prompt, answer = prompt_and_answer(answered)
@@ -76,7 +76,7 @@ def _find_asked_again(turns: Sequence[Turn], bodies: _Bodies, runs: RunWriter, l
             continue
         example = rephrased(answered, prompt, answer, likeness, after.id)
         example = msgspec.structs.replace(example, training_type=recipe.package, features=turn.features)
-        add_draft(runs, example, [turn.owner, after.owner], "rephrases", whole=False)
+        drafts.add(example, [turn.owner, after.owner], "rephrases", whole=False)
         ledger.groups.join(ledger.number(turn.owner), ledger.number(after.owner))
 
 

@@ -40,6 +40,7 @@ _ABOUT = {
     "training_type": "training_type",
     "weight": "training_weight",
     "human_validated": "human_validated",
+    "augmented": "augmented",
 }
 EXECUTION_VALUES = ("id", *_CONTEXT, *_OUTPUT, *_METADATA)
 """Fields of an ActionExample that an ``agent-execution`` document holds beside the messages."""

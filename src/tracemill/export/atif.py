@@ -1,7 +1,8 @@
 """Rows as ATIF documents: Harbor's Agent Trajectory Interchange Format, version 1.7.
 
 A message is a step; the results of an agent's calls stand in the ``observation`` of its step. Reasoning, ids and what follows
-the last answer have a place here. Names of speakers and tools stand under ``extra``, which the format leaves to its writers.
+the last answer have a place here. Names of speakers and tools stand under ``extra``, which the format leaves to its writers,
+and so does, in a document's own ``extra``, that it was made of another one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _UNKNOWN = "unknown"
 
 
 def atif(row: dict[str, Any], lost: list[Lost]) -> dict[str, Any]:
-    """``{"schema_version", "trajectory_id", "agent", "steps"}``. Raises RefusedError."""
+    """``{"schema_version", "trajectory_id", "agent", "steps", "extra"?}``. Raises RefusedError."""
     del lost
     if not row["messages"] or role(row["messages"][-1]) != "assistant":
         raise RefusedError("last_message_not_assistant", "messages does not end with an assistant message")
@@ -38,7 +39,8 @@ def atif(row: dict[str, Any], lost: list[Lost]) -> dict[str, Any]:
             _observe(steps, message, at)
         else:
             steps.append(_step(message, len(steps) + 1, at))
-    return {"schema_version": VERSION, "trajectory_id": row["id"], "agent": agent, "steps": steps}
+    made = {"schema_version": VERSION, "trajectory_id": row["id"], "agent": agent, "steps": steps}
+    return {**made, "extra": {"augmented": row["augmented"]}} if "augmented" in row else made
 
 
 def _step(message: Message, number: int, at: int) -> dict[str, Any]:
@@ -97,4 +99,6 @@ def read_atif(row: dict[str, Any]) -> dict[str, Any]:
     read = {"messages": said, "tail": tail, "id": row["trajectory_id"], "platform": row["agent"]["name"]}
     if "tool_definitions" in row["agent"]:
         read["tools"] = row["agent"]["tool_definitions"]
+    if "augmented" in row.get("extra", {}):
+        read["augmented"] = row["extra"]["augmented"]
     return read

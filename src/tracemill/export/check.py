@@ -23,7 +23,7 @@ from tracemill.core.records import Message
 from tracemill.dataset.history import call_ids
 from tracemill.export.call_ids import NINE
 from tracemill.export.losses import Lost, RefusedError, is_empty, pointer
-from tracemill.export.rows import Format
+from tracemill.export.rows import Format, value_of
 
 _ACCEPTED = {"starts_with_assistant"}
 """What :func:`tracemill.core.messages.problems` finds and trainers take: applications that greet first are common."""
@@ -73,7 +73,7 @@ def _faults(row: dict[str, Any], example: Example, made: Format, losses: Sequenc
     for side in made.sides:
         yield from _check_side(row.get(side), sides[side], f"/{side}", lost)
     for name in made.values:
-        expected = getattr(example, name)
+        expected = value_of(example, name)
         gone = name not in row and (is_empty(expected) or lost.get(f"/{name}") == _GONE)
         if not _equal(row.get(name), expected) and not gone:
             yield Fault("value_changed", f"{name} is not the example's")

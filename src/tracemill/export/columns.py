@@ -1,18 +1,21 @@
 """What an export takes of a version: which splits, and which features stand in a row beside the format's own fields.
 
 Of a version in folds one fold can be held out: its rows are ``test``, those of all others ``train``. Features are columns
-only where they harm nobody: in Parquet and CSV, and in JSON lines that a service does not read and refuse.
+only where they harm nobody: in Parquet and CSV, and in JSON lines that a service does not read and refuse. So is the mark of
+rows that were made of others (``augmented``), which every row of a version with such rows has, unasked; where there is no
+place for it, each row that lacks it is listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any, Literal
 
 import msgspec
 
 from tracemill.core.errors import ExportError
-from tracemill.core.examples import Example, FeatureKind
+from tracemill.core.examples import Example, FeatureKind, SupervisedExample
 from tracemill.dataset.splitting import fold_name, fold_number
 from tracemill.dataset.version import Version
 from tracemill.export.rows import Format
@@ -26,6 +29,10 @@ KINDS: Mapping[FeatureKind, str] = {
 """The types of feature columns, as the header of a Hugging Face card names them."""
 STRICT = ("openai-", "mistral", "together", "gemini", "atif")
 """Formats of services and documents whose readers refuse a field they do not know."""
+ALL_ARE_READ = ("embedding-", "retrieval-")
+"""Formats of trainers that take every column for a text to learn from."""
+AUGMENTED = "augmented"
+"""The column that says of a row what it was made of, as JSON text; an empty text for a row that is a record's own content."""
 TEST, TRAIN = "test", "train"
 _encode = msgspec.json.Encoder().encode
 
@@ -71,6 +78,7 @@ def chosen_columns(version: Version, made: Format, container: str, names: Sequen
         raise ExportError(
             f"{made.name} rows take no other fields", hint="Use --container parquet or csv, or a format of a trainer."
         )
+    taken = {*made.columns, *made.optional, *mark_columns(version, made, container)}
     if not known:
         raise ExportError(f"{version.reference} has no features", hint="Name some in the recipe: features: [turns].")
     chosen = list(known) if "all" in names else list(dict.fromkeys(names))
@@ -79,14 +87,33 @@ def chosen_columns(version: Version, made: Format, container: str, names: Sequen
             near = get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise ExportError(f"no feature {name!r}", hint=f"{hint}Features: {', '.join(known)}, or all.")
-        if name in made.columns or name in made.optional:
+        if name in taken:
             raise ExportError(f"{made.name} has a field {name} of its own", hint="Leave this column out.")
     return {name: KINDS[known[name].kind] for name in chosen}
 
 
-def with_columns(row: bytes, example: Example, names: Sequence[str]) -> bytes:
-    """The line of a row with the features of its example at the end; null where one is not known."""
-    if not names:
+def place_of_mark(version: Version, made: Format, container: str) -> Literal["none", "document", "column", "lost"]:
+    """Where an export says of a row that it was made of another: ``none`` where the recipe makes no such rows."""
+    if not version.manifest.recipe.get("augment") or made.example is not SupervisedExample:
+        return "none"
+    if AUGMENTED in made.values:
+        return "document"
+    refused = container.startswith("jsonl") and made.name.startswith(STRICT)
+    return "lost" if refused or made.name.startswith(ALL_ARE_READ) else "column"
+
+
+def mark_columns(version: Version, made: Format, container: str) -> dict[str, str]:
+    """The columns that stand for the mark of rows made of others, with their types."""
+    place = place_of_mark(version, made, container)
+    return {AUGMENTED: KINDS["word"]} if place == "column" else dict(made.marked) if place == "document" else {}
+
+
+def with_columns(row: bytes, example: Example, names: Sequence[str], *, marked: bool = False) -> bytes:
+    """The line of a row with the features of its example at the end, null where one is not known, and, ``marked``, its mark."""
+    if not names and not marked:
         return row
-    features = _encode({name: example.features.get(name) for name in names})
+    more: dict[str, Any] = {name: example.features.get(name) for name in names}
+    if marked:
+        more[AUGMENTED] = "" if example.augmented is None else _encode(example.augmented).decode()
+    features = _encode(more)
     return features if row == b"{}" else row[:-1] + b"," + features[1:]

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from tracemill.core.examples import (
     Example,
@@ -59,8 +61,8 @@ class Format:
     ``sides`` are the fields with messages; ``ends_with_answer`` says that each of them but the prompt must.
     ``conversations`` are the combinations of sides that a trainer sees as one conversation. ``columns`` are the top-level
     fields of a row with their types as the header of a Hugging Face card names them; ``optional`` those that a row may
-    lack. ``fold`` and ``unfold`` are each other's inverse (see the module); ``texts`` are formats that pick texts out
-    of a conversation, which nothing can unfold. ``summary`` is for people.
+    lack, ``marked`` those that only rows made of others have. ``fold`` and ``unfold`` are each other's inverse (see the
+    module); ``texts`` are formats that pick texts out of a conversation, which nothing can unfold. ``summary`` is for people.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Format:
     conversations: tuple[tuple[str, ...], ...]
     columns: Mapping[str, str]
     optional: Mapping[str, str]
+    marked: Mapping[str, str] = field(default_factory=dict)
     values: tuple[str, ...] = ()
     ends_with_answer: bool = True
     marks_parallel_calls: bool = False
@@ -91,7 +94,7 @@ class Format:
             rename = in_order if self.dialect.ids == "order" else of_nine
             row = rename(row, self.sides, lost)
         for name in self.values:
-            if (value := getattr(example, name)) is not None:
+            if (value := value_of(example, name)) is not None:
                 row[name] = value
         if example.tools:
             row["tools"] = example.tools
@@ -101,6 +104,12 @@ class Format:
         if self.marks_parallel_calls and any(_parallel(message) for side in self.sides for message in row[side]):
             row["parallel_tool_calls"] = True
         return (row if self.fold is None else self.fold(row, lost)), lost
+
+
+def value_of(example: Example, name: str) -> Any:
+    """A field of an example as JSON has it."""
+    value = getattr(example, name)
+    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value
 
 
 def parse_arguments(arguments: str) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from tracemill.dataset.erase import DRAFT, EXPORT
 from tracemill.dataset.files import locked, write_whole
 from tracemill.dataset.version import Version
 from tracemill.export.check import check_row
-from tracemill.export.columns import chosen_columns, held_out_names, parts, with_columns
+from tracemill.export.columns import (
+    chosen_columns,
+    held_out_names,
+    mark_columns,
+    parts,
+    place_of_mark,
+    with_columns,
+)
 from tracemill.export.containers import CONTAINERS, SplitFiles, is_split_file
 from tracemill.export.formats import FORMATS
 from tracemill.export.llama_factory import LLAMA_FACTORY, dataset_info
@@ -31,6 +38,7 @@ from tracemill.export.losses import Lost, RefusedError
 from tracemill.export.placing import drafted, put_in_place
 from tracemill.export.resume import LOSSES, Finished, Journal, Losses, key_of
 from tracemill.export.rows import Format
+from tracemill.export.source import SOURCE, write_source
 from tracemill.export.tokenizer import ChatTokenizer
 from tracemill.export.tokens import TokenCheck
 
@@ -106,12 +114,15 @@ def export_version(
         raise ExportError(f"{version.reference} has no {tag} examples to export as {format}", hint=_instead(version))
     taken = parts(version, fold)
     extra = chosen_columns(version, made, container, columns)
+    mark = place_of_mark(version, made, container)
     if to is None:
         ending = ("" if fold is None else f"-fold-{fold}") + ("" if container == "jsonl" else f"-{container}")
         to = version.path.parents[2] / "exports" / f"{version.name}-{version.path.name}-{format}{ending}"
     _check_folder(to, _replaceable(to, version, taken))
     with locked(to, f"exporting {version.reference}"):
-        choice = _Choice(container, shard_bytes, fold, taken, extra, tokens)
+        choice = _Choice(
+            container, shard_bytes, fold, taken, extra, tokens, mark, mark_columns(version, made, container), tokenizer
+        )
         return _Export(version, made, to, choice, progress, withdrawn or {}).run()
 
 
@@ -121,7 +132,7 @@ def _replaceable(to: Path, version: Version, taken: Mapping[str, Sequence[str]])
     return {
         path
         for path in (to.iterdir() if to.is_dir() else ())
-        if path.suffix == ".jsonl" or path.name in (CARD, INFO) or is_split_file(path.name, named)
+        if path.suffix == ".jsonl" or path.name in (CARD, INFO, SOURCE) or is_split_file(path.name, named)
     }
 
 
@@ -149,7 +160,9 @@ def _instead(version: Version) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """How an export is asked for. ``parts`` are its splits with the version's splits in each, ``extra`` feature columns."""
+    """How an export is asked for. ``parts`` are its splits with the version's splits in each, ``extra`` feature columns,
+    ``mark`` says where it stands that a row was made of another, ``marks`` in what columns (:mod:`tracemill.export.columns`).
+    """
 
     container: str
     shard_bytes: int | None
@@ -157,6 +170,9 @@ class _Choice:
     parts: Mapping[str, Sequence[str]]
     extra: Mapping[str, str]
     tokens: TokenCheck | None
+    mark: str
+    marks: Mapping[str, str]
+    tokenizer: Path | None
 
 
 class _Export:
@@ -195,7 +211,15 @@ class _Export:
         """What tells this export from all that would write other rows, or may not write them any more."""
         choice, version = self.choice, self.version
         erased = version.tombstone is not None
-        made = (self.made.name, choice.container, choice.shard_bytes, choice.fold, choice.parts, choice.extra)
+        made = (
+            self.made.name,
+            choice.container,
+            choice.shard_bytes,
+            choice.fold,
+            choice.parts,
+            choice.extra,
+            choice.mark,
+        )
         tokens = None if self.tokens is None else self.tokens.key
         return key_of(
             [version.reference, version.manifest_sha256, erased, made, tokens, sorted(self.withdrawn.items())]
@@ -237,12 +261,14 @@ class _Export:
             columns=list(self.choice.extra),
             tokens=None if self.tokens is None else self.tokens.statistics(),
         )
+        if self.choice.tokenizer is not None:
+            write_source(draft, self.choice.tokenizer)
         write_whole(draft / EXPORT, msgspec.json.format(_encode(manifest), indent=2) + b"\n")
         return manifest
 
     def _split(self, draft: Path, split: str, sources: Sequence[str], journal: Journal) -> list[DatasetFile]:
         total = self.version.count(type=self.tag)
-        columns = {**self.made.columns, **self.made.optional, **self.choice.extra}
+        columns = {**self.made.columns, **self.made.optional, **self.choice.extra, **self.choice.marks}
         before, finished = self.done, journal.of(split)
         there = [one.file for one in finished]
         if finished:
@@ -260,7 +286,10 @@ class _Export:
             for example in examples:
                 row, lost, refused = self._row(example)
                 if row is not None:
-                    files.write_row(with_columns(row, example, list(self.choice.extra)))
+                    marked = self.choice.mark == "column"
+                    files.write_row(with_columns(row, example, list(self.choice.extra), marked=marked))
+                    if self.choice.mark == "lost" and example.augmented is not None:
+                        lost.append(Lost("/augmented", "augmented_not_marked", "made of another example"))
                     if self.tokens is not None:
                         lost += self.tokens.look_at(split, row)
                     self.optional.update(name for name in self.made.optional if b'"%s":' % name.encode() in row)
@@ -341,7 +370,7 @@ class _Export:
         unknown = self.container == "tfrecord"  # to `datasets`
         if self.container != "parquet":  # whose files have every column
             optional = {name: kind for name, kind in optional.items() if name in self.optional}
-        columns = {**self.made.columns, **optional, **self.choice.extra}
+        columns = {**self.made.columns, **optional, **self.choice.extra, **self.choice.marks}
         if self.container == "csv" or unknown:
             columns = {}  # what a cell says is for its reader: `datasets` guesses the types of these
         rows = sum(self.rows.values())

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from tracemill.core.messages import role, text, tool_calls, trajectory
+from tracemill.core.messages import role, text, tool_calls, trajectory, written
 from tracemill.core.records import Interaction, Message, Step
 from tracemill.quality.metrics import is_failure
 
@@ -157,7 +157,7 @@ def _prefixes(messages: list[Message]) -> list[int]:
     """A number for each prefix of the messages; equal within one process for equal messages."""
     numbers, last = [], 0
     for message in messages:
-        calls = tuple((call.id, call.name, str(call.arguments)) for call in tool_calls(message))
+        calls = tuple((call.id, call.name, written(call.arguments)) for call in tool_calls(message))
         last = hash((last, role(message), text(message), str(message.get("tool_call_id")), calls))
         numbers.append(last)
     return numbers

@@ -142,7 +142,7 @@ def _texts(value: Any) -> Iterator[str]:
         if value[:1] in "{[":
             try:
                 yield from _texts(json.loads(value))
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
     elif isinstance(value, dict):
         for name, inner in value.items():

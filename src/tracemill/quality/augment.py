@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from tracemill.core.errors import SettingError
 from tracemill.core.examples import Augmented
-from tracemill.core.messages import role, text, tool_calls
+from tracemill.core.messages import role, text, tool_calls, written
 from tracemill.core.records import Message
 from tracemill.quality.meaning import Similarity, changed_facts
 from tracemill.quality.models import BackTranslation, Embedder, MaskedModel
@@ -342,5 +342,5 @@ def _plain(mark: Augmented) -> dict[str, Any]:
 def _values_of_calls(messages: Sequence[Message]) -> frozenset[str]:
     """Every word that stands in the arguments of a tool call: what users said of it must stay as it is."""
     return frozenset(
-        word for message in messages for call in tool_calls(message) for word in words(str(call.arguments))
+        word for message in messages for call in tool_calls(message) for word in words(written(call.arguments))
     )

@@ -14,9 +14,10 @@ from typing import Any
 from msgspec import Struct
 
 from tracemill.core.ids import EPOCH, derived_id
-from tracemill.core.messages import problems, role, text, tool_calls
+from tracemill.core.messages import problems, role, text, tool_calls, written
 from tracemill.core.records import SCHEMA_VERSION, Interaction, Message
-from tracemill.quality.text import measure_text
+from tracemill.quality.reading import TooDeep
+from tracemill.quality.text import measure_text, text_depth
 
 _PAIRS = (
     ("prompt", "completion"),
@@ -49,12 +50,20 @@ class ReadExample(Struct, frozen=True, kw_only=True):
     defects: tuple[str, ...] = ()
 
 
+DEEPEST = 200
+"""Levels of objects and lists in each other that an example may have; JSON readers give up at about a thousand."""
+
+
 def read_example(value: Any) -> ReadExample:
     """Read one example. Never raises, whatever it is given."""
+    if isinstance(value, TooDeep):
+        return ReadExample(shape="unknown", problems=(("nested_too_deep", "deeper than a JSON reader goes"),))
     if not isinstance(value, Mapping):
         found = (("wrong_type", f"an example is a mapping, not {type(value).__name__}"),)
         return ReadExample(shape="unknown", problems=found)
     plain = dict(value)
+    if too_deep := _too_deep(plain):
+        return ReadExample(shape="unknown", problems=(("nested_too_deep", too_deep),))
     numbers = tuple(
         ("not_finite", f"{name} is {plain[name]}")
         for name in _NUMBERS
@@ -62,6 +71,33 @@ def read_example(value: Any) -> ReadExample:
     )
     read = _by_shape(plain)
     return ReadExample(shape=read.shape, text=read.text, problems=(*numbers, *read.problems), defects=read.defects)
+
+
+def _too_deep(plain: dict[str, Any]) -> str:
+    """Where an example is nested deeper than can be read, as a sentence; empty where it is not. JSON in arguments counts."""
+    waiting: list[tuple[Any, int]] = [(plain, 0)]
+    seen: dict[int, int] = {}
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, str):
+            if value.lstrip()[:1] in ("{", "[") and text_depth(value) > DEEPEST:
+                return f"arguments in JSON text have more than {DEEPEST} levels"
+            continue
+        if depth > DEEPEST:
+            return f"it has more than {DEEPEST} levels of objects and lists"
+        if seen.get(id(value), -1) >= depth:  # the same object at another place, or one that holds itself
+            continue
+        seen[id(value)] = depth
+        if isinstance(value, Mapping):
+            arguments = value.get("arguments")
+            waiting.extend((inner, depth + 1) for inner in value.values() if _holds(inner) or inner is arguments)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting.extend((inner, depth + 1) for inner in value if _holds(inner))
+    return ""
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, tuple, set, frozenset))
 
 
 def _by_shape(plain: dict[str, Any]) -> ReadExample:
@@ -142,7 +178,7 @@ def _chat(value: Any, shape: str) -> ReadExample:
 
 
 def _called(message: Message) -> list[str]:
-    return [f"{call.name} {call.arguments}" for call in tool_calls(message)]
+    return [f"{call.name} {written(call.arguments)}" for call in tool_calls(message)]
 
 
 def _messages(value: Any) -> list[Message] | None:

@@ -120,10 +120,10 @@ def _in_json(content: str, replace: Callable[[str], str]) -> str:
     if content.lstrip()[:1] in ("{", "["):
         try:
             plain = json.loads(content)
-        except (ValueError, RecursionError):
+            changed = _json_values(plain, replace)
+            return content if changed == plain else json.dumps(changed, ensure_ascii=content.isascii())
+        except (ValueError, RecursionError):  # no JSON, or nested deeper than can be walked
             return replace(content)
-        changed = _json_values(plain, replace)
-        return content if changed == plain else json.dumps(changed, ensure_ascii=content.isascii())
     return replace(content)
 
 

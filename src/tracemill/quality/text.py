@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import msgspec
 
-from tracemill.core.messages import problems, role, text, tool_calls, trajectory
+from tracemill.core.messages import problems, role, text, tool_calls, trajectory, written
 from tracemill.core.records import Interaction, Message
 from tracemill.quality.endings import cut_off, says_goodbye
 from tracemill.quality.phrases import corrects, declines, declines_and_objects
@@ -195,6 +195,22 @@ def _tool_names(interaction: Interaction) -> set[str]:
     return found
 
 
+STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],]', re.DOTALL)
+"""What gives a JSON text its structure: brackets and commas, and texts as a whole, in which these mean nothing."""
+
+
+def text_depth(text: str) -> int:
+    """How many levels of objects and lists a JSON text opens in each other, by its brackets; it may be no JSON."""
+    depth = deepest = 0
+    for match in STRUCTURE.finditer(text):
+        if match[0] in ("{", "["):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in ("}", "]"):
+            depth -= 1
+    return deepest
+
+
 def _is_object(arguments: object) -> bool:
     if arguments is None or arguments == "" or isinstance(arguments, dict):
         return True  # a call without arguments
@@ -272,7 +288,7 @@ def _repetition(messages: Sequence[Message], said: Sequence[tuple[int, str]]) ->
             yield Finding(rule="repeated_turns", index=where, value=times / len(said), limit=0.5, detail=detail)
     run, before = 0, ""
     for at, _ in said:
-        asked = [[call.name, str(call.arguments)] for call in tool_calls(messages[at])]
+        asked = [[call.name, written(call.arguments)] for call in tool_calls(messages[at])]
         now = json.dumps(asked) if asked else "[]"
         run = run + 1 if now == before and now != "[]" else 1
         before = now

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from tracemill.core.erasure import ErasureRequest, Receipt, SubjectKind
-from tracemill.core.errors import DatasetError, TracemillError
+from tracemill.core.errors import DatasetError, ExportError, TracemillError
 from tracemill.core.examples import ExportManifest, Tombstone
 from tracemill.core.settings import Settings
 from tracemill.core.steps import Progress
@@ -23,6 +23,7 @@ from tracemill.dataset.recipe import Recipe, recorded_recipe
 from tracemill.dataset.standing import read_standing
 from tracemill.dataset.version import TOMBSTONE, Version, current_versions, list_versions
 from tracemill.export.places import external_exports
+from tracemill.export.source import tokenizer_of
 from tracemill.export.write import export_version
 from tracemill.feedback.cascade import belongings
 from tracemill.privacy.audit import AuditLog
@@ -219,22 +220,49 @@ class Erasing:
             old = msgspec.json.decode((folder / EXPORT).read_bytes(), type=ExportManifest)
             if (old.dataset, old.version) != (before.name, before.path.name):
                 return  # of a dataset whose name begins like this one
-            export_version(
-                version,
-                old.format,
-                container=old.container,
-                shard_bytes=old.shard_bytes,
-                fold=old.fold,
-                columns=old.columns,
-                progress=progress,
-                withdrawn=self._withdrawn(version),
-            )
+            self._export_alike(folder, old, version, progress)
         except msgspec.MsgspecError:
             return  # nobody can say what it was
         except TracemillError:
             return  # nothing of the kind is left to export
         stone = msgspec.json.decode((folder / TOMBSTONE).read_bytes(), type=Tombstone)
         write_tombstone(folder, msgspec.structs.replace(stone, replaced_by=reference))
+
+    def _export_alike(self, folder: Path, old: ExportManifest, version: Version, progress: Progress | None) -> None:
+        """Export a version as another one was, with its tokenizer where that is still there. The audit log says where not."""
+
+        def export(tokenizer: Path | None) -> ExportManifest:
+            return export_version(
+                version,
+                old.format,
+                container=old.container,
+                shard_bytes=old.shard_bytes,
+                fold=old.fold,
+                columns=old.columns,
+                tokenizer=tokenizer,
+                max_tokens=old.tokens.max_tokens if old.tokens is not None and tokenizer is not None else None,
+                progress=progress,
+                withdrawn=self._withdrawn(version),
+            ).manifest
+
+        def note(why: str) -> None:
+            self._log.record("export.tokens", version.reference, actor="erasure", export=folder.name, why=why)
+
+        if old.tokens is None:
+            export(None)
+            return
+        tokenizer, why = tokenizer_of(folder), "not counted: it was not noted where the tokenizer lies"
+        if tokenizer is not None:
+            try:
+                made = export(tokenizer).tokens
+            except ExportError:
+                why = "not counted: the tokenizer is gone or cannot be read any more"
+            else:
+                if made is not None and made.tokenizer_sha256 != old.tokens.tokenizer_sha256:
+                    note("counted with a tokenizer that is not as it was")
+                return
+        export(None)
+        note(why)
 
 
 def _proposed(version: Version) -> bool:

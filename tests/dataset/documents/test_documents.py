@@ -295,6 +295,27 @@ def test_a_version_without_rows_is_described_too(tmp_path: Path) -> None:
     assert "no rows" in (version.path / "quality.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_version_of_a_few_people_does_not_say_of_how_many(tmp_path: Path, count: int) -> None:
+    found: list[AnyRecord] = [
+        interaction(
+            *(str(number), [says("user", f"question {number}"), says("assistant", f"answer {number}")]),
+            user=user(f"u{number % count}"),
+            success=True,
+        )
+        for number in range(8)
+    ]
+    version = build_version(list_store(found), Recipe(name="few", split={"train": 1.0}), tmp_path)
+    told = document(version, "representation.json")
+    assert {name: value for name, value in told["users"].items() if value is not None} == {
+        "interactions_without_user": 0
+    }
+    assert told["findings"] == ["Fewer than 5 users are the source of all interactions that name one."]
+    page = html.unescape((version.path / "quality.html").read_text(encoding="utf-8"))
+    assert "Users: fewer than five. Interactions that name no user: 0." in page
+    assert "users of equal activity" not in page
+
+
 def test_the_real_trajectories(shared_data: Path, tmp_path: Path) -> None:
     found = list(tau_bench(shared_data / "tau_bench_airline_gpt4o.json"))
     version = build_version(list_store(found), Recipe(name="airline"), tmp_path)

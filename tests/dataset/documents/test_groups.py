@@ -36,12 +36,18 @@ def test_nothing_small_can_be_told_from_what_is_shown(sizes: dict[str, tuple[int
         assert not 0 < found.rest.used < SMALLEST
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=SMALLEST - 1))
+def test_of_few_users_nothing_tells_how_many_there_are(sizes: list[int]) -> None:
+    found = concentration(Counter({bytes([place]): size for place, size in enumerate(sizes)}))
+    assert found == dict.fromkeys(("users", "top_share", "effective_entropy", "effective_kish"))
+
+
+@given(st.lists(st.integers(1, 50), min_size=SMALLEST, max_size=30))
 def test_effective_users_lie_between_one_and_all(sizes: list[int]) -> None:
     found = concentration(Counter({bytes([place]): size for place, size in enumerate(sizes)}))
     assert 1 - 1e-9 <= found["effective_kish"] <= found["effective_entropy"] + 1e-9 <= len(sizes) + 1e-6
     assert found["effective_kish"] >= 1 / found["top_share"] - 1e-9 or math.isclose(found["top_share"], 1)
-    assert found["users"] == (len(sizes) if len(sizes) >= SMALLEST else None)
+    assert found["users"] == len(sizes)
     if len(set(sizes)) == 1:
         assert found["effective_kish"] == pytest.approx(len(sizes))
         assert found["effective_entropy"] == pytest.approx(len(sizes))

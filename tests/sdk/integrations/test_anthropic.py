@@ -11,6 +11,7 @@ import pytest
 
 from tests.fake_model import MODEL, FakeModel
 from tests.sdk.integrations.conftest import Kept
+from tracemill.sdk.integrations import anthropic as anthropic_integration
 from tracemill.sdk.integrations.anthropic import wrap_anthropic
 
 ASK: Any = {
@@ -108,3 +109,9 @@ def test_errors_pass_and_are_recorded(fake_model: FakeModel, kept: Kept) -> None
         with pytest.raises(anthropic.RateLimitError), client.messages.stream(**wrong):
             pass
     assert [record.error.type for record in kept.interactions() if record.error] == ["RateLimitError"] * 2
+
+
+def test_streamed_input_that_no_reader_can_read_is_kept_as_its_text() -> None:
+    for text in ('{"a": ', "[" * 100_000 + "]" * 100_000):
+        assert anthropic_integration._parsed(text) == text
+    assert anthropic_integration._parsed('{"a": 1}') == {"a": 1}

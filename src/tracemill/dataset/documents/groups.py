@@ -184,16 +184,18 @@ def concentration(users: Counter[bytes]) -> dict[str, Any]:
 
     With p the shares of the users: ``effective_entropy`` = exp(−Σ p ln p), the number of equally active users with the same
     entropy (Hill 1973, order 1); ``effective_kish`` = (Σ m)² / Σ m² = 1 / Σ p², with m the users' interactions (Kish 1965;
-    Hill's order 2). ``top_share`` is the most active user's share. The number of users is not told below
-    :data:`SMALLEST`.
+    Hill's order 2). ``top_share`` is the most active user's share. Of fewer users than :data:`SMALLEST` all are None, since
+    each of these numbers would tell how many there are.
     """
     total = users.total()
     if not total:
         return {"users": 0, "top_share": None, "effective_entropy": None, "effective_kish": None}
+    if len(users) < SMALLEST:
+        return dict.fromkeys(("users", "top_share", "effective_entropy", "effective_kish"))
     counts = sorted(users.values())
     entropy = -math.fsum(count / total * math.log(count / total) for count in counts)
     return {
-        "users": len(counts) if len(counts) >= SMALLEST else None,
+        "users": len(counts),
         "top_share": counts[-1] / total,
         "effective_entropy": math.exp(entropy),
         "effective_kish": kish(total, sum(count * count for count in counts)),

@@ -188,12 +188,14 @@ def _dimension(name: str, found: Mapping[str, Any]) -> tuple[str, Markup | None,
 
 def _user_sentence(representation: Mapping[str, Any]) -> str:
     users: Mapping[str, Any] = representation["users"]
-    if users["top_share"] is None:
+    unnamed = f"Interactions that name no user: {users['interactions_without_user']:,}."
+    if users["users"] is None:
+        return f"Users: fewer than five. {unnamed}"
+    if not users["users"]:
         return "No interaction of this version names a user."
-    number = "fewer than five" if users["users"] is None else f"{users['users']:,}"
     return (
-        f"Users: {number}. The most active is the source of {wording.percent(users['top_share'])} of the interactions that "
-        f"name one. All together they weigh like {wording.number(users['effective_entropy'])} (by entropy) or "
-        f"{wording.number(users['effective_kish'])} (Kish) users of equal activity. Interactions that name no user: "
-        f"{users['interactions_without_user']:,}."
+        f"Users: {users['users']:,}. The most active is the source of {wording.percent(users['top_share'])} of the "
+        "interactions that name one. All together they weigh like "
+        f"{wording.number(users['effective_entropy'])} (by entropy) or {wording.number(users['effective_kish'])} (Kish) users "
+        f"of equal activity. {unnamed}"
     )

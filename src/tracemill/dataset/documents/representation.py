@@ -88,7 +88,9 @@ def findings(document: Mapping[str, Any]) -> list[str]:
     """What a reader should look at, as sentences."""
     found = []
     users = document["users"]
-    if users["top_share"] is not None and users["top_share"] > 0.1 and document["interactions"] >= SMALLEST:
+    if users["users"] is None and document["interactions"] >= SMALLEST:
+        found.append(f"Fewer than {SMALLEST} users are the source of all interactions that name one.")
+    elif users["top_share"] is not None and users["top_share"] > 0.1:
         found.append(
             f"One user is the source of {users['top_share']:.0%} of the interactions; they weigh like "
             f"{users['effective_kish']:.1f} users of equal activity."

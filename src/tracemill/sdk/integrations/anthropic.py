@@ -214,5 +214,5 @@ def _add(block: dict[str, Any], delta: dict[str, Any], inputs: dict[int, str], i
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text) if text else {}
-    except ValueError:
-        return text  # cut off in the middle
+    except (ValueError, RecursionError):
+        return text  # cut off in the middle, or nested deeper than can be read
