@@ -37,16 +37,20 @@ _SAME_FOLDER = "cluster.check"
 _START_SECONDS = 120.0
 """How long the cluster may take to start the workers."""
 _ANSWER_SECONDS = 10.0
+_MOST_LOST_STARTS = 5
+"""How many new workers in a row may be lost before they say that they are there: Ray may not know yet that a machine is
+gone, and start them on it."""
 _LOST = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError, ObjectLostError)
 """What Ray raises when whoever had the work, or the machine that held the result, is gone."""
 
 
 @dataclass(frozen=True)
 class _Greeting:
-    """What a worker finds where it runs. ``problem`` is empty when it can work."""
+    """What a worker finds where it runs. ``problem`` is empty when it can work; ``lost`` says that it is no more."""
 
     host: str
     problem: str = ""
+    lost: bool = False
 
 
 class _Worker:
@@ -113,6 +117,7 @@ class Cluster:
         self._actors: list[Any] = []
         self._asked: dict[Any, Any] = {}
         self._token, self._problem = new_id(), ""
+        self._lost_starts = 0
         self._joined = False
 
     def __enter__(self) -> Self:
@@ -191,18 +196,23 @@ class Cluster:
             self._asked[actor.again.remote()] = actor
 
     def _answered(self, reference: Any) -> list[Any]:
-        """The worker that a greeting is of, if it can work. One that never could is not replaced."""
+        """The worker that a greeting is of, if it can work. A new one that cannot is not replaced, unless it was lost."""
         actor = self._asked.pop(reference)
         greeting = _greeting(reference)
         if not greeting.problem:
+            self._lost_starts = 0
             if actor not in self._actors:
                 self._actors.append(actor)
             return [actor]
-        self._problem = f"a worker on {greeting.host} cannot work: {greeting.problem}"
         if actor in self._actors:
             self._replace(actor)
+            return []
+        ray.kill(actor)
+        if greeting.lost and self._lost_starts < _MOST_LOST_STARTS:
+            self._lost_starts += 1
+            self._greet(self._make())
         else:
-            ray.kill(actor)
+            self._problem = f"a worker on {greeting.host} cannot work: {greeting.problem}"
         return []
 
     def _join(self) -> None:
@@ -288,7 +298,7 @@ def _greeting(reference: Any) -> _Greeting:
     try:
         greeting: _Greeting = _result(reference)
     except _LOST as error:
-        return _Greeting("the cluster", f"it {_how(error)}")
+        return _Greeting("the cluster", f"it {_how(error)}", lost=True)
     except DatasetError as error:
         return _Greeting("the cluster", error.message)
     return greeting
