@@ -77,7 +77,7 @@ class _Tries:
         plan = Plan(self.root, Recipe(), self.store.watermark(), Settings(database=self.url))
         with engine.Cluster(plan, self.cluster.address, 1) as crew:
             self.found["again"] = [sorted(crew.run(dies_twice, ["a", "b"])), crew.lost]
-        engine._START_SECONDS = 20.0
+        engine._START_SECONDS = 8.0
         with engine.Cluster(plan, self.cluster.address, 1) as crew:
             waiting = ray.remote(num_cpus=1)(_Idle).remote()  # is given the processor when the worker is gone
             try:

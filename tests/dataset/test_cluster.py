@@ -128,7 +128,7 @@ def test_a_build_goes_on_when_workers_and_a_node_are_lost(tmp_path: Path) -> Non
     assert "goes on where it stopped" in found["refused"]
     assert found["resumed"] >= 1
     assert found["again"] == [[[0, "a"], [1, "b"]], 4]
-    assert found["nobody"] == "all workers of the build were lost: the cluster started no other in 20 s"
+    assert found["nobody"] == "all workers of the build were lost: the cluster started no other in 8 s"
     store.close()
 
 

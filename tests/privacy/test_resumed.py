@@ -258,9 +258,16 @@ def test_a_head_that_was_torn_is_no_sign_of_tampering(workspace: Workspace) -> N
     assert workspace.audit_log.verify() == []
 
 
-def test_the_log_of_the_database_is_empty_or_the_receipt_says_that_it_is_not(workspace: Workspace) -> None:
-    stored(workspace, spoken(workspace, ANN, "talk", "canary of ann 5f1c"))
-    with closing(sqlite3.connect(workspace.path / "store.db", isolation_level=None)) as reader:
+def test_the_log_of_the_database_is_empty_or_the_receipt_says_that_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracemill.store.engine.BUSY_TIMEOUT_SECONDS", 0.5)
+    path = tmp_path / "workspace"
+    with (
+        Workspace.open(path, settings=settings_of(path)) as workspace,
+        closing(sqlite3.connect(path / "store.db", isolation_level=None)) as reader,
+    ):
+        stored(workspace, spoken(workspace, ANN, "talk", "canary of ann 5f1c"))
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM records").fetchone()
         receipt = workspace.erase("user", ANN)
