@@ -35,7 +35,7 @@ demo: $(VENV)/.run  ## Install, then run the main job on the sample that ships w
 
 test: $(VENV)/.dev  ## Lint, type-check and run every test
 	@$(MAKE) --no-print-directory lint typecheck
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -15,20 +15,7 @@ from tests.fake_model import FakeModel
 settings.register_profile("tracemill", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("tracemill")
 
-LONGEST = (
-    *("dataset/test_cluster.py", "store/test_tiers_agree.py", "dataset/test_memory.py", "server/test_schema.py"),
-    *("dataset/test_workers.py", "dataset/test_build.py", "store/test_s3.py", "server/test_process.py"),
-)
-"""Files that take long for the number of their tests: they come first, so that nobody is left alone with one at the end."""
-
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; see the Makefile for how the others follow."""
-    root = Path(__file__).parent
-    longest = [root / name for name in LONGEST]
-    items.sort(key=lambda item: longest.index(item.path) if item.path in longest else len(longest))
 
 
 @pytest.fixture(scope="session")
