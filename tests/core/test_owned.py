@@ -145,3 +145,47 @@ def test_a_mapping_that_another_thread_looks_into_does_not_keep_the_rest_open(tm
     segment.close()
     mapped.view.release()
     mapped.close()
+
+
+def test_a_fork_that_waited_in_vain_leaves_the_lock_to_the_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owned, "_LONGEST_WAIT", 0.01)
+    files = owned._Owned()
+    begun, done = threading.Event(), threading.Event()
+
+    def fork() -> None:
+        files.before_fork()
+        begun.set()
+        done.wait()
+        files.after_in_parent()
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    begun.wait()
+    files.before_fork()
+    files.after_in_parent()
+    assert not files.lock.acquire(blocking=False)
+    done.set()
+    thread.join()
+    assert files.lock.acquire(blocking=False)
+
+
+class Locked:
+    """Something that holds a lock and lets go of it when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = open_owned(path, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        own(self)
+
+    def close(self) -> None:
+        close_owned(self.descriptor)
+
+
+def test_a_child_lets_go_of_no_lock_of_its_parents(tmp_path: Path) -> None:
+    held = Locked(tmp_path / "lock")
+    assert in_a_child(lambda: 0) == 0
+    other = os.open(tmp_path / "lock", os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+    held.close()

@@ -12,6 +12,7 @@ import fcntl
 import os
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,30 +35,32 @@ class _Owned:
         self.lock = threading.RLock()
         self.descriptors: set[int] = set()
         self.held: weakref.WeakSet[Closes] = weakref.WeakSet()
-        self._waits = 0
+        self._forking: Counter[int] = Counter()
+        """How often each thread that forks now holds the lock for it: one that waited in vain does not."""
 
     def before_fork(self) -> None:
-        self._waits += self.lock.acquire(timeout=_LONGEST_WAIT)
+        if self.lock.acquire(timeout=_LONGEST_WAIT):
+            self._forking[threading.get_ident()] += 1
 
     def after_in_parent(self) -> None:
-        if self._waits:
-            self._waits -= 1
+        if self._forking[threading.get_ident()]:
+            self._forking[threading.get_ident()] -= 1
             self.lock.release()
 
     def after_in_child(self) -> None:
-        if self._waits:
-            self._waits -= 1
-            self.lock.release()
+        if self._forking[threading.get_ident()]:
+            self.after_in_parent()
         else:
             self.lock = threading.RLock()  # the thread that holds it is not in this process
+        self._forking.clear()
+        for descriptor in self.descriptors:
+            os.close(descriptor)  # and no more: a lock that was let go of here would be the parent's
+        self.descriptors.clear()
         for thing in list(self.held):
             try:
                 thing.close()
             except BufferError:
                 continue  # a thread that is not in this process looks into its mapping, for ever; it holds no lock
-        for descriptor in self.descriptors:
-            os.close(descriptor)
-        self.descriptors.clear()
 
 
 _owned = _Owned()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracemill.core.errors import RecipeError
+from tracemill.dataset.rules import FailedExecutions
 
 INCLUSION = {
     "complete_execution": "complete_execution",
@@ -39,7 +40,7 @@ _ORDER = (
     "duplicate_patterns",
     "novelty",
 )
-LEARNING = 0.5
+LEARNING = FailedExecutions().or_learning
 """Learning value from which on a failure passes ``min_quality_score``, where ``failed_executions`` stands beside it."""
 
 
