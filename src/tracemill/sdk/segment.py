@@ -145,9 +145,9 @@ class Segment:
 
     def close(self) -> None:
         """Unmap and close; the file stays. Closing twice is fine."""
-        if self.is_open:
-            self.is_open = False
-            with undivided():
+        with undivided():
+            if self.is_open:
+                self.is_open = False
                 self.words.release()
                 self.map.close()
                 close_owned(self.descriptor)
